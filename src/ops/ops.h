@@ -1,0 +1,146 @@
+// The instruction set: every operation that a network block, its loss and SignRound need, each beside its hand-derived backward.
+// One abstract class, one implementation a device (src/ops/cpu/, cuda/) under the same file names. _bwd functions are pure virtual:
+// an op without a backward does not link.
+//
+// Letters: B sequences, T positions, N = B*T tokens (rows), D model, I/O columns into/out of a linear, H/K query/KV heads, d head,
+// F feed-forward, V vocabulary, G groups of a row. dx = d(loss)/dx. Order of parameters: outputs, inputs, scalars.
+// Tensors are row-major, row = token. Activations and their gradients are of the backend's activation type, statistics f32.
+// Numerics: sums are accumulated in f32 (f64 where T is f64) in an order that depends neither on threads nor on the run.
+#pragma once
+#include <functional>
+#include <string>
+
+#include "base/memory.h"
+
+namespace signround {
+
+enum class Acc : u8 { set, add };  // gradient = , gradient +=
+enum class Activation : u8 { silu, gelu_tanh };
+enum class Precision : u8 { fp32, bf16 };  // of the factors of matrix products; sums are fp32
+
+struct AttentionShape {
+  i64 batch, tokens, heads, kv_heads, head_dim;
+  float scale;
+  i64 window = 0;     // 0: none; else key j is visible to query i iff i - window < j <= i
+  float softcap = 0;  // 0: none; else scores become cap * tanh(scores / cap)
+  bool causal = true;
+};
+
+struct RopeShape {
+  i64 tokens, heads, head_dim;
+  i64 rotary_dim;            // leading dimensions of a head that rotate; the rest passes through
+  bool interleaved = false;  // pairs (2i, 2i+1) as in GPT-J; else (i, i + rotary_dim/2)
+};
+
+// An integer grid: bits, columns a group shares a scale over (-1: the whole row), symmetric or with a zero point.
+struct QuantSpec {
+  int bits = 4;  // 2..8; 16: not quantized
+  i64 group = 128;
+  bool symmetric = true;
+
+  bool quantized() const { return bits < 16; }
+  i64 group_of(i64 cols) const { return group <= 0 || group > cols ? cols : group; }
+  i64 groups(i64 cols) const { return (cols + group_of(cols) - 1) / group_of(cols); }
+  friend bool operator==(const QuantSpec&, const QuantSpec&) = default;
+};
+
+// One linear's weight and what SignRound learns for it.
+struct QdqTensors {
+  Tensor w;           // [O,I] original weight, f32 | f16 | bf16
+  Tensor wmin, wmax;  // [O,G] f32: min(0, min w), max(0, max w) of each group, fixed
+  Tensor v;           // [O,I] f32: rounding offsets, start 0
+  Tensor lo, hi;      // [O,G] f32 in [0,1]: factors of wmin, wmax, start 1
+};
+
+// What an iteration of the tuning loop reads and writes, all on the device, so that the host neither waits nor is asked.
+struct TuningState {
+  Tensor order;      // i32 [micro-batches * B]: which samples, in the order of their use
+  Tensor lr;         // f32 [steps]: step size of v
+  Tensor minmax_lr;  // f32 [steps]: step size of lo and hi
+  Tensor loss;       // f32 [steps]: summed over the micro-batches of a step
+  Tensor best;       // f32 [1]: lowest loss so far
+  Tensor counters;   // i32 [4]: next micro-batch, step, step of the best loss, 1 if this step is the best so far
+};
+
+struct Backend : Allocator {
+  virtual std::string name() const = 0;       // "cpu avx512bf16", "cuda NVIDIA H100 80GB HBM3"
+  virtual DType activation_type() const = 0;  // of activations and their gradients
+  virtual i64 free_bytes() const = 0;         // memory that allocate() can still give
+  virtual i64 total_bytes() const = 0;
+
+  // ---- memory. upload/download are complete when they return; the rest is ordered with the ops.
+  virtual void upload(Tensor dst, const void* src) = 0;
+  virtual void download(void* dst, Tensor src) = 0;
+  virtual void copy(Tensor dst, Tensor src) = 0;  // converts between float types
+  virtual void fill(Tensor dst, float value) = 0;
+  virtual void synchronize() = 0;
+  // Runs body `times` times. A device with a command graph records the first run and replays it: body must do the same each time.
+  virtual void repeat(i64 times, const std::function<void()>& body) = 0;
+
+  // ---- embedding.   y[n] = scale * table[ids[n]];  ids are i32. The table is frozen:
+  //   dtable[ids[n]] += scale * dy[n], in the order of n.
+  virtual void embed(Tensor y, Tensor ids, Tensor table, float scale) = 0;
+  virtual void embed_bwd(Tensor dtable, Tensor dy, Tensor ids, float scale) = 0;
+
+  // ---- RMSNorm.   y = x o (w+p) * r,   r = 1/sqrt(mean(x^2) + eps);  p is 1 for families that store w - 1. Keeps x, r.
+  //   dx = r * (dy o (w+p))  -  x * r^3 * mean(dy o (w+p) o x)
+  virtual void rms(Tensor y, Tensor r, Tensor x, Tensor w, float eps, float p) = 0;
+  virtual void rms_bwd(Tensor dx, Acc acc, Tensor dy, Tensor x, Tensor w, Tensor r, float p) = 0;
+
+  // ---- linear.   y[N,O] = x[N,I] w[O,I]^T + b[O].  Keeps x (for dw). b may be empty.
+  //   dx = dy w,   dw = dy^T x
+  virtual void linear(Tensor y, Tensor x, Tensor w, Tensor b) = 0;
+  virtual void linear_bwd_x(Tensor dx, Acc acc, Tensor dy, Tensor w) = 0;
+  virtual void linear_bwd_w(Tensor dw, Acc acc, Tensor dy, Tensor x) = 0;
+
+  // ---- rotary position.   (y_i, y_j) = (x_i cos - x_j sin, x_j cos + x_i sin) for each pair of a head; position = row % T.
+  //   table[T, rotary_dim] f32: cos of the pairs, then sin. Keeps nothing.
+  //   Backward: the same rotation with -sin (its transpose).
+  virtual void rope(Tensor y, Tensor x, Tensor table, const RopeShape& shape) = 0;
+  virtual void rope_bwd(Tensor dx, Acc acc, Tensor dy, Tensor table, const RopeShape& shape) = 0;
+
+  // ---- attention, a tile at a time.   s = scale * q k^T (softcapped, masked),  p = exp(s - lse),  o = p v.  Query head h reads
+  //   KV head h*K/H. q, o: [N, H*d]; k, v: [N, K*d]; lse, delta: [N,H] f32. Keeps q, k, v, o, lse.
+  //   delta = rowsum(do o o),  dv = p^T do,  ds = p o (do v^T - delta) (o 1 - tanh^2 if capped),  dq = scale ds k,  dk = scale ds^T q
+  virtual void attention(Tensor o, Tensor lse, Tensor q, Tensor k, Tensor v, const AttentionShape& shape) = 0;
+  virtual void attention_bwd(Tensor dq, Tensor dk, Tensor dv, Acc acc_q, Acc acc_k, Acc acc_v, Tensor delta, Tensor dout, Tensor q,
+                             Tensor k, Tensor v, Tensor o, Tensor lse, const AttentionShape& shape) = 0;
+
+  // ---- gated unit.   y = act(g) o u.   Keeps g, u.
+  //   dg = dy o u o act'(g),   du = dy o act(g)
+  virtual void glu(Tensor y, Tensor g, Tensor u, Activation act) = 0;
+  virtual void glu_bwd(Tensor dg, Tensor du, Acc acc_g, Acc acc_u, Tensor dy, Tensor g, Tensor u, Activation act) = 0;
+
+  // ---- residual.   y = a + b.   Keeps nothing.   da = dy, db = dy
+  virtual void add(Tensor y, Tensor a, Tensor b) = 0;
+  virtual void add_bwd(Tensor da, Acc acc, Tensor dy) = 0;  // once for each of a, b
+
+  // ---- losses.
+  // Squared error:   loss[step] += mean((y - target)^2) over the tokens that count;  dy = 2 (y - target).
+  //   dy is the gradient of the sum, not of the mean: SignRound uses only its sign, and so it cannot underflow. With skip_last the
+  //   last of each T positions counts neither in loss nor in dy (no token follows it). dy may be target itself.
+  virtual void mse(Tensor dy, Tensor y, Tensor target, i64 tokens, bool skip_last, const TuningState& state) = 0;
+  // Next token:   nll[n] = logsumexp(logits[n]) - logits[n, target[n]];  target i32; rows with target < 0 give 0.
+  //   dlogits = softmax(logits) - onehot(target)
+  virtual void cross_entropy(Tensor nll, Tensor logits, Tensor target) = 0;
+  virtual void cross_entropy_bwd(Tensor dlogits, Tensor logits, Tensor target) = 0;
+
+  // ---- quantize-dequantize, the heart of SignRound (formulas: ops/cpu/qdq.h).   wq = scale * (round(w/scale + v) [- zero])
+  virtual void group_range(Tensor wmin, Tensor wmax, Tensor w, const QuantSpec& spec) = 0;
+  virtual void qdq(Tensor wq, const QdqTensors& q, const QuantSpec& spec) = 0;
+  // Its backward fused with the optimiser:   v -= lr sign(dv),  lo, hi = clamp(. - minmax_lr sign(d.), 0, 1). No dv ever exists.
+  virtual void qdq_step(const QdqTensors& q, Tensor dwq, const QuantSpec& spec, const TuningState& state) = 0;
+  // The integers: codes u8 [O,I] in [0, 2^bits), scale f16 [O,G] (sign included), zero u8 [O,G] (2^(bits-1) if symmetric).
+  virtual void qdq_codes(Tensor codes, Tensor scale, Tensor zero, const QdqTensors& q, const QuantSpec& spec) = 0;
+
+  // ---- the loop's own steps.
+  // y[b] = cache[order[micro * B + b]] for the current micro-batch; a sample is T rows.
+  virtual void gather(Tensor y, Tensor cache, i64 tokens, const TuningState& state) = 0;
+  virtual void next_micro(const TuningState& state) = 0;
+  // best-so-far = loss[step] < best; if so, best and its step are updated (strictly lower: the first of equals stays).
+  virtual void judge(const TuningState& state) = 0;
+  virtual void keep_if_best(Tensor dst, Tensor src, const TuningState& state) = 0;
+  virtual void next_step(const TuningState& state) = 0;
+};
+
+}  // namespace signround

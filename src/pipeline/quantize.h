@@ -1,0 +1,59 @@
+// The whole of `signround quantize`: read, tune block by block, write. Every option of the command line, and what the run reports.
+#pragma once
+#include <atomic>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "ops/ops.h"
+
+namespace signround {
+
+struct QuantizeOptions {
+  std::string model;   // Hugging Face directory
+  std::string output;  // directory to make
+  QuantSpec spec;      // W4G128 sym
+  std::vector<std::string> formats = {"auto_round"};  // several: a folder each under output
+  i64 iters = 200;     // 0: round to nearest
+  std::optional<double> lr, minmax_lr;  // default 1/iters; minmax_lr default lr
+  i64 nsamples = 128, seqlen = 2048, batch_size = 8, accumulate = 1;
+  std::string dataset = "builtin";  // a path, or the text inside the program's data folder
+  std::string ids;                  // path of an ids file instead of a text
+  i64 seed = 42;
+  std::vector<std::string> ignore_layers;  // exact names or parts of names
+  std::string device = "auto";
+  Precision precision = Precision::fp32;
+  bool force = false;
+};
+
+struct BlockReport {
+  std::string name;     // "model.layers.3"
+  i64 index = 0, blocks = 0;
+  double first_loss = 0, best_loss = 0;  // mean squared error of the first and of the best step
+  i64 best_step = 0;
+  double seconds = 0;
+  double tflops = 0;    // arithmetic of the tuning steps over their time, 1e12 per second
+  i64 peak_bytes = 0;   // on the device
+};
+
+struct QuantizeReport {
+  std::vector<BlockReport> blocks;
+  std::vector<std::string> skipped;  // linear layers left as they were, each with the reason
+  std::vector<std::string> outputs;  // directories written
+  i64 quantized_weights = 0, input_bytes = 0, output_bytes = 0;
+  double seconds = 0, seconds_to_first_step = 0;
+  std::string device;
+};
+
+// Called on the caller's thread. step() may be called often; total_steps counts all blocks.
+struct QuantizeObserver {
+  std::function<void(const std::string& stage)> stage = [](const std::string&) {};
+  std::function<void(i64 block, i64 blocks, i64 step, i64 steps)> step = [](i64, i64, i64, i64) {};
+  std::function<void(const BlockReport&)> block = [](const BlockReport&) {};
+  const std::atomic<bool>* cancel = nullptr;  // set: stops within a step, throws Error{interrupted}, leaves nothing behind
+};
+
+QuantizeReport quantize(const QuantizeOptions& options, const QuantizeObserver& observer);
+
+}  // namespace signround

@@ -14,7 +14,7 @@ struct GenerateOptions {
   double top_p = 1;
   i64 seed = 42;
   std::string device = "auto";
-  Precision precision = Precision::fp32;
+  Precision precision = Precision::f32;
 };
 
 // Streams the text as whole UTF-8 characters; returns the number of tokens made.

@@ -15,7 +15,7 @@ struct PerplexityOptions {
   i64 windows = 0;     // first so many; 0: all; the remainder of the text is dropped
   i64 batch_size = 1;  // windows at a time
   std::string device = "auto";
-  Precision precision = Precision::fp32;
+  Precision precision = Precision::f32;
 };
 
 struct PerplexityReport {

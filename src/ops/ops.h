@@ -5,44 +5,16 @@
 // Letters: B sequences, T positions, N = B*T tokens (rows), D model, I/O columns into/out of a linear, H/K query/KV heads, d head,
 // F feed-forward, V vocabulary, G groups of a row. dx = d(loss)/dx. Order of parameters: outputs, inputs, scalars.
 // Tensors are row-major, row = token. Activations and their gradients are of the backend's activation type, statistics f32.
+// A gradient tensor with no data (a false Tensor) is not wanted and is skipped.
 // Numerics: sums are accumulated in f32 (f64 where T is f64) in an order that depends neither on threads nor on the run.
 #pragma once
 #include <functional>
 #include <string>
 
 #include "base/memory.h"
+#include "ops/types.h"
 
 namespace signround {
-
-enum class Acc : u8 { set, add };  // gradient = , gradient +=
-enum class Activation : u8 { silu, gelu_tanh };
-enum class Precision : u8 { fp32, bf16 };  // of the factors of matrix products; sums are fp32
-
-struct AttentionShape {
-  i64 batch, tokens, heads, kv_heads, head_dim;
-  float scale;
-  i64 window = 0;     // 0: none; else key j is visible to query i iff i - window < j <= i
-  float softcap = 0;  // 0: none; else scores become cap * tanh(scores / cap)
-  bool causal = true;
-};
-
-struct RopeShape {
-  i64 tokens, heads, head_dim;
-  i64 rotary_dim;            // leading dimensions of a head that rotate; the rest passes through
-  bool interleaved = false;  // pairs (2i, 2i+1) as in GPT-J; else (i, i + rotary_dim/2)
-};
-
-// An integer grid: bits, columns a group shares a scale over (-1: the whole row), symmetric or with a zero point.
-struct QuantSpec {
-  int bits = 4;  // 2..8; 16: not quantized
-  i64 group = 128;
-  bool symmetric = true;
-
-  bool quantized() const { return bits < 16; }
-  i64 group_of(i64 cols) const { return group <= 0 || group > cols ? cols : group; }
-  i64 groups(i64 cols) const { return (cols + group_of(cols) - 1) / group_of(cols); }
-  friend bool operator==(const QuantSpec&, const QuantSpec&) = default;
-};
 
 // One linear's weight and what SignRound learns for it.
 struct QdqTensors {
@@ -75,7 +47,8 @@ struct Backend : Allocator {
   virtual void fill(Tensor dst, float value) = 0;
   virtual void synchronize() = 0;
   // Runs body `times` times. A device with a command graph records the first run and replays it: body must do the same each time.
-  virtual void repeat(i64 times, const std::function<void()>& body) = 0;
+  // issued(n) is called on the host after the n-th run was issued (not necessarily finished) and may throw to stop.
+  virtual void repeat(i64 times, const std::function<void()>& body, const std::function<void(i64)>& issued) = 0;
 
   // ---- embedding.   y[n] = scale * table[ids[n]];  ids are i32. The table is frozen:
   //   dtable[ids[n]] += scale * dy[n], in the order of n.

@@ -23,7 +23,7 @@ struct QuantizeOptions {
   i64 seed = 42;
   std::vector<std::string> ignore_layers;  // exact names or parts of names
   std::string device = "auto";
-  Precision precision = Precision::fp32;
+  Precision precision = Precision::f32;
   bool force = false;
 };
 

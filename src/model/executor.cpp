@@ -1,0 +1,123 @@
+#include "model/executor.h"
+
+#include <cmath>
+
+namespace signround {
+
+Executor::Executor(Backend& backend, const Program& program, const Plan& plan, void* arena, std::vector<Tensor> weights,
+                   std::vector<Tensor> rope_tables)
+    : backend_(backend), program_(program), plan_(plan), weights_(std::move(weights)), rope_tables_(std::move(rope_tables)) {
+  const auto at = [&](int placement, DType dtype, i64 rows, i64 cols) {
+    if (placement < 0) return Tensor{};
+    return view(static_cast<char*>(arena) + plan.placements[static_cast<size_t>(placement)].offset, dtype, rows, cols);
+  };
+  for (size_t i = 0; i < program.slots.size(); ++i) {
+    const Slot& slot = program.slots[i];
+    values_.push_back(at(plan.slots[i].value, plan.type_of(slot), plan.rows(), slot.cols));
+    grads_.push_back(at(plan.slots[i].grad, plan.type_of(slot), plan.rows(), slot.cols));
+  }
+  for (size_t i = 0; i < program.weights.size(); ++i) {
+    const WeightRef& ref = program.weights[i];
+    wq_.push_back(at(plan.wq[i], plan.options.weight_types[i], ref.rows, ref.cols));
+    dw_.push_back(at(plan.dw[i], plan.options.weight_grad, ref.rows, ref.cols));
+  }
+  for (size_t s = 0; s < program.steps.size(); ++s) {
+    const DType statistic = plan.type_of({SlotKind::statistic, 1, {}});
+    scratch_.push_back(at(plan.scratch[s], statistic, plan.rows(), program.steps[s].args.attention.heads));
+  }
+}
+
+Tensor Executor::weight(int index, bool original) const {
+  if (index < 0) return {};
+  const size_t i = static_cast<size_t>(index);
+  return wq_[i] && !original ? wq_[i] : weights_[i];
+}
+
+void Executor::forward(bool original) const {
+  for (size_t s = 0; s < program_.steps.size(); ++s) within(program_.steps[s].name, [&] { forward(s, original); });
+}
+
+void Executor::backward(Acc dw_acc, const std::function<void(size_t weight, Tensor dw)>& on_dw) const {
+  for (size_t s = program_.steps.size(); s-- > 0;) {
+    if (!plan_.steps[s].backward) continue;
+    within(program_.steps[s].name, [&] { backward(s, dw_acc); });
+    const size_t w = static_cast<size_t>(program_.steps[s].weight);
+    if (plan_.steps[s].grad_weight) on_dw(w, dw_[w]);
+  }
+}
+
+namespace {
+
+RopeShape with_rows(RopeShape shape, const Plan& plan) {
+  shape.tokens = plan.options.tokens;
+  return shape;
+}
+
+AttentionShape with_rows(AttentionShape shape, const Plan& plan) {
+  shape.batch = plan.options.batch;
+  shape.tokens = plan.options.tokens;
+  return shape;
+}
+
+}  // namespace
+
+void Executor::forward(size_t index, bool original) const {
+  const Step& s = program_.steps[index];
+  const OpArgs& a = s.args;
+  const Tensor x = value(s.in[0]), x1 = value(s.in[1]), x2 = value(s.in[2]);
+  const Tensor y = value(s.out[0]), stat = value(s.out[1]);
+  const Tensor w = weight(s.weight, original), bias = weight(s.bias, original);
+  switch (s.op) {
+    case Op::embed: return backend_.embed(y, x, w, a.scale);
+    case Op::rms: return backend_.rms(y, stat, x, w, a.eps, a.plus);
+    case Op::linear: return backend_.linear(y, x, w, bias);
+    case Op::rope: return backend_.rope(y, x, rope_tables_[static_cast<size_t>(a.table)], with_rows(a.rope, plan_));
+    case Op::attention: return backend_.attention(y, stat, x, x1, x2, with_rows(a.attention, plan_));
+    case Op::glu: return backend_.glu(y, x, x1, a.activation);
+    case Op::add: return backend_.add(y, x, x1);
+  }
+}
+
+void Executor::backward(size_t index, Acc dw_acc) const {
+  const Step& s = program_.steps[index];
+  const StepPlan& p = plan_.steps[index];
+  const OpArgs& a = s.args;
+  const Tensor x = value(s.in[0]), x1 = value(s.in[1]), x2 = value(s.in[2]);
+  const Tensor y = value(s.out[0]), stat = value(s.out[1]), dy = grad(s.out[0]);
+  const Tensor w = weight(s.weight, false);
+  const auto d = [&](size_t i) { return p.grad_in[i] ? grad(s.in[i]) : Tensor{}; };
+  switch (s.op) {
+    case Op::embed: return;  // frozen, and nothing trainable lies upstream: the plan never asks
+    case Op::rms: return backend_.rms_bwd(d(0), p.acc[0], dy, x, w, stat, a.plus);
+    case Op::linear:
+      if (p.grad_weight) backend_.linear_bwd_w(dw_[static_cast<size_t>(s.weight)], dw_acc, dy, x);
+      if (p.grad_in[0]) backend_.linear_bwd_x(d(0), p.acc[0], dy, w);
+      return;
+    case Op::rope:
+      return backend_.rope_bwd(d(0), p.acc[0], dy, rope_tables_[static_cast<size_t>(a.table)], with_rows(a.rope, plan_));
+    case Op::attention:
+      return backend_.attention_bwd(d(0), d(1), d(2), p.acc[0], p.acc[1], p.acc[2], scratch_[index], dy, x, x1, x2, y, stat,
+                                    with_rows(a.attention, plan_));
+    case Op::glu: return backend_.glu_bwd(d(0), d(1), p.acc[0], p.acc[1], dy, x, x1, a.activation);
+    case Op::add:
+      for (size_t i = 0; i < 2; ++i)
+        if (p.grad_in[i]) backend_.add_bwd(d(i), p.acc[i], dy);
+      return;
+  }
+}
+
+std::vector<float> rope_angles(const RopeTable& table, i64 tokens) {
+  const size_t pairs = table.inv_freq.size();
+  std::vector<float> angles(static_cast<size_t>(tokens) * 2 * pairs);
+  for (i64 t = 0; t < tokens; ++t)
+    for (size_t i = 0; i < pairs; ++i) {
+      // The angle is rounded to f32 before its cosine is taken, as every implementation that trained such models does.
+      const float angle = static_cast<float>(t) * static_cast<float>(table.inv_freq[i]);
+      float* row = angles.data() + static_cast<size_t>(t) * 2 * pairs;
+      row[i] = static_cast<float>(std::cos(static_cast<double>(angle)) * table.scale);
+      row[pairs + i] = static_cast<float>(std::sin(static_cast<double>(angle)) * table.scale);
+    }
+  return angles;
+}
+
+}  // namespace signround

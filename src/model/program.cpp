@@ -1,0 +1,98 @@
+#include "model/program.h"
+
+#include <algorithm>
+
+namespace signround {
+
+const OpTraits& traits(Op op) {
+  static constexpr OpTraits kTraits[] = {
+      {"embed", 0, 0b1, 0},           // ids
+      {"rms", 0b1, 0b1, 0b10},        // x, r
+      {"linear", 0b1, 0b1, 0},        // x, and only for dw: see plan.cpp
+      {"rope", 0b1, 0, 0},            //
+      {"attention", 0b111, 0b111, 0b11},  // q, k, v, o, lse
+      {"glu", 0b11, 0b11, 0},         // g, u
+      {"add", 0b11, 0, 0},            //
+  };
+  return kTraits[static_cast<int>(op)];
+}
+
+std::string Program::layer_name(const WeightRef& w) const {
+  const std::string full = prefix + w.name;
+  const size_t dot = full.rfind('.');
+  return full.substr(0, dot);
+}
+
+int Builder::slot(SlotKind kind, i64 cols, std::string name) {
+  program_.slots.push_back({kind, cols, std::move(name)});
+  return static_cast<int>(program_.slots.size()) - 1;
+}
+
+int Builder::weight(const std::string& name, i64 rows, i64 cols, bool linear) {
+  program_.weights.push_back({name, rows, cols, linear});
+  return static_cast<int>(program_.weights.size()) - 1;
+}
+
+Step& Builder::step(Op op, std::string name, std::initializer_list<int> in, i64 out_cols) {
+  Step s;
+  s.op = op;
+  std::copy(in.begin(), in.end(), s.in.begin());
+  s.out[0] = slot(SlotKind::activation, out_cols, name);
+  s.name = std::move(name);
+  program_.steps.push_back(std::move(s));
+  return program_.steps.back();
+}
+
+int Builder::input(i64 cols) { return program_.input = slot(SlotKind::activation, cols, "input"); }
+int Builder::ids() { return program_.input = slot(SlotKind::ids, 1, "ids"); }
+
+int Builder::embed(int ids, const std::string& name, i64 vocab, i64 cols, float scale) {
+  Step& s = step(Op::embed, name, {ids}, cols);
+  s.weight = weight(name + ".weight", vocab, cols, false);
+  s.args.scale = scale;
+  return s.out[0];
+}
+
+int Builder::rms(int x, const std::string& name, float eps, float plus) {
+  Step& s = step(Op::rms, name, {x}, cols(x));
+  s.weight = weight(name + ".weight", cols(x), 0, false);
+  s.args.eps = eps;
+  s.args.plus = plus;
+  s.out[1] = slot(SlotKind::statistic, 1, name + " 1/rms");
+  return s.out[0];
+}
+
+int Builder::linear(int x, const std::string& name, i64 out, bool bias) {
+  Step& s = step(Op::linear, name, {x}, out);
+  s.weight = weight(name + ".weight", out, cols(x), true);
+  if (bias) s.bias = weight(name + ".bias", out, 0, false);
+  return s.out[0];
+}
+
+int Builder::rope(int x, const RopeTable& table, RopeShape shape) {
+  Step& s = step(Op::rope, "rope", {x}, cols(x));
+  shape.heads = cols(x) / shape.head_dim;
+  s.args.rope = shape;
+  std::vector<RopeTable>& tables = program_.rope_tables;
+  const auto known = std::find(tables.begin(), tables.end(), table);
+  s.args.table = static_cast<int>(known - tables.begin());
+  if (known == tables.end()) tables.push_back(table);
+  return s.out[0];
+}
+
+int Builder::attention(int q, int k, int v, const AttentionShape& shape) {
+  Step& s = step(Op::attention, "attention", {q, k, v}, cols(q));
+  s.args.attention = shape;
+  s.out[1] = slot(SlotKind::statistic, shape.heads, "log-sum-exp");
+  return s.out[0];
+}
+
+int Builder::glu(int gate, int up, Activation activation) {
+  Step& s = step(Op::glu, "glu", {gate, up}, cols(gate));
+  s.args.activation = activation;
+  return s.out[0];
+}
+
+int Builder::add(int a, int b) { return step(Op::add, "add", {a, b}, cols(a)).out[0]; }
+
+}  // namespace signround

@@ -1,0 +1,102 @@
+// A network block as data: a short list of steps over slots. Forward walks the list down, backward walks it up; everything else (who
+// needs a gradient, where = and where +=, what is kept, every offset) is derived from it once, in plan.h.
+#pragma once
+#include <array>
+#include <string>
+#include <vector>
+
+#include "ops/ops.h"
+
+namespace signround {
+
+enum class Op : u8 { embed, rms, linear, rope, attention, glu, add };
+
+// The numbers of a step. Each op reads its own; batch and tokens of the shapes are filled in when the plan is made.
+struct OpArgs {
+  float eps = 0, plus = 0;        // rms
+  float scale = 1;                // embed
+  int table = -1;                 // rope: index into Program::rope_tables
+  RopeShape rope{};               // rope
+  AttentionShape attention{};     // attention
+  Activation activation{};        // glu
+};
+
+struct Step {
+  Op op{};
+  std::string name;                     // as in the checkpoint: "self_attn.q_proj"; else the op's
+  std::array<int, 3> in = {-1, -1, -1};  // slots
+  std::array<int, 2> out = {-1, -1};     // slots: the result, and the statistic that the backward wants
+  int weight = -1, bias = -1;           // Program::weights
+  OpArgs args;
+};
+
+enum class SlotKind : u8 { ids, activation, statistic };  // i32, the backend's activation type, f32
+
+struct Slot {
+  SlotKind kind = SlotKind::activation;
+  i64 cols = 0;  // rows are the N = B*T tokens
+  std::string name;
+};
+
+struct WeightRef {
+  std::string name;   // in the checkpoint, without the program's prefix: "self_attn.q_proj.weight"
+  i64 rows = 0, cols = 0;  // cols 0: a vector of `rows` elements
+  bool linear = false;     // a linear layer's matrix: may be quantized
+};
+
+// Angles of the rotary embedding: position t turns pair i by t * inv_freq[i]; cos and sin are multiplied by scale.
+struct RopeTable {
+  std::vector<double> inv_freq;
+  double scale = 1;
+  friend bool operator==(const RopeTable&, const RopeTable&) = default;
+};
+
+struct Program {
+  std::string prefix;  // of the weights' names in the checkpoint: "model.layers.3."
+  std::vector<Slot> slots;
+  std::vector<WeightRef> weights;
+  std::vector<Step> steps;
+  std::vector<RopeTable> rope_tables;
+  int input = -1, output = -1;  // slots
+
+  // The layer's name as users know it: prefix + "self_attn.q_proj".
+  std::string layer_name(const WeightRef& w) const;
+};
+
+// What the backward of an op reads of its forward, as bit masks over Step::in and Step::out, and which inputs have a gradient.
+struct OpTraits {
+  const char* name;
+  unsigned differentiable;  // inputs
+  unsigned keeps_in, keeps_out;
+};
+const OpTraits& traits(Op op);
+
+// Writes a Program: one method an op, each returns the slot of its result. `x` is a slot.
+class Builder {
+ public:
+  explicit Builder(std::string prefix) { program_.prefix = std::move(prefix); }
+
+  int input(i64 cols);  // activations [N, cols]
+  int ids();            // token ids [N]
+  void output(int x) { program_.output = x; }
+
+  int embed(int ids, const std::string& name, i64 vocab, i64 cols, float scale = 1);
+  int rms(int x, const std::string& name, float eps, float plus = 0);
+  int linear(int x, const std::string& name, i64 out, bool bias = false);
+  int rope(int x, const RopeTable& table, RopeShape shape);
+  int attention(int q, int k, int v, const AttentionShape& shape);
+  int glu(int gate, int up, Activation activation);
+  int add(int a, int b);
+
+  Program finish() { return std::move(program_); }
+
+ private:
+  int slot(SlotKind kind, i64 cols, std::string name);
+  int weight(const std::string& name, i64 rows, i64 cols, bool linear);
+  i64 cols(int x) const { return program_.slots[static_cast<size_t>(x)].cols; }
+  Step& step(Op op, std::string name, std::initializer_list<int> in, i64 out_cols);
+
+  Program program_;
+};
+
+}  // namespace signround

@@ -1,0 +1,38 @@
+// The small words that every op speaks, shared by the interface and the kernels. No device, no tensor.
+#pragma once
+#include "base/dtype.h"
+
+namespace signround {
+
+enum class Acc : u8 { set, add };  // out = result, or out += result
+enum class Activation : u8 { silu, gelu_tanh };
+enum class Precision : u8 { f32, bf16 };  // of the factors of matrix products; sums are always f32
+
+// q [B*T, H*d], k and v [B*T, K*d], heads side by side; query head h reads KV head h / (H/K).
+struct AttentionShape {
+  i64 batch = 0, tokens = 0, heads = 0, kv_heads = 0, head_dim = 0;  // B, T, H, K, d
+  float scale = 1;
+  i64 window = 0;     // 0: none; else key j is visible to query i iff i - window < j <= i
+  float softcap = 0;  // 0: none; else scores become cap * tanh(scores / cap)
+  bool causal = true;
+};
+
+struct RopeShape {
+  i64 tokens = 0, heads = 0, head_dim = 0;
+  i64 rotary_dim = 0;        // leading dimensions of a head that rotate; the rest passes through
+  bool interleaved = false;  // pairs (2i, 2i+1) as in GPT-J; else (i, i + rotary_dim/2)
+};
+
+// An integer grid: bits, columns a group shares a scale over (-1: the whole row), symmetric or with a zero point.
+struct QuantSpec {
+  int bits = 4;  // 2..8; 16: not quantized
+  i64 group = 128;
+  bool symmetric = true;
+
+  bool quantized() const { return bits < 16; }
+  i64 group_of(i64 cols) const { return group <= 0 || group > cols ? cols : group; }
+  i64 groups(i64 cols) const { return (cols + group_of(cols) - 1) / group_of(cols); }
+  friend bool operator==(const QuantSpec&, const QuantSpec&) = default;
+};
+
+}  // namespace signround

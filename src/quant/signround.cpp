@@ -1,0 +1,130 @@
+#include "quant/signround.h"
+
+#include <limits>
+
+namespace signround {
+
+BlockQuant BlockQuant::place(Arena& arena, const Program& program, const std::vector<Tensor>& weights,
+                             const std::vector<QuantSpec>& specs, bool tuned) {
+  BlockQuant quant;
+  quant.specs = specs;
+  quant.tensors.resize(specs.size());
+  quant.best.resize(specs.size());
+  quant.each([&](size_t i) {
+    const WeightRef& ref = program.weights[i];
+    const i64 groups = specs[i].groups(ref.cols);
+    QdqTensors& q = quant.tensors[i];
+    q.w = weights[i];
+    for (Tensor* t : {&q.wmin, &q.wmax, &q.lo, &q.hi}) *t = arena.take(DType::f32, {ref.rows, groups});
+    q.v = arena.take(DType::f32, {ref.rows, ref.cols});
+    if (!tuned) return;
+    QdqTensors& best = quant.best[i];
+    best.v = arena.take(DType::f32, {ref.rows, ref.cols});
+    for (Tensor* t : {&best.lo, &best.hi}) *t = arena.take(DType::f32, {ref.rows, groups});
+  });
+  return quant;
+}
+
+void BlockQuant::start(Backend& backend) const {
+  each([&](size_t i) {
+    const QdqTensors& q = tensors[i];
+    backend.group_range(q.wmin, q.wmax, q.w, specs[i]);
+    backend.fill(q.v, 0);
+    backend.fill(q.lo, 1);
+    backend.fill(q.hi, 1);
+  });
+}
+
+void BlockQuant::take_best(Backend& backend) const {
+  each([&](size_t i) {
+    backend.copy(tensors[i].v, best[i].v);
+    backend.copy(tensors[i].lo, best[i].lo);
+    backend.copy(tensors[i].hi, best[i].hi);
+  });
+}
+
+void BlockQuant::quantize(Backend& backend, const Executor& executor) const {
+  each([&](size_t i) { backend.qdq(executor.wq(i), tensors[i], specs[i]); });
+}
+
+TuningState place_state(Arena& arena, const TuneOptions& options) {
+  TuningState s;
+  s.order = arena.take(DType::i32, {options.steps * options.accumulate * options.batch});
+  for (Tensor* t : {&s.lr, &s.minmax_lr, &s.loss}) *t = arena.take(DType::f32, {options.steps});
+  s.best = arena.take(DType::f32, {1});
+  s.counters = arena.take(DType::i32, {4});
+  return s;
+}
+
+namespace {
+
+void start_state(Backend& backend, const TuningState& state, Sampler& sampler, const TuneOptions& options) {
+  std::vector<i32> order;
+  std::vector<float> lr, minmax_lr;
+  for (i64 t = 0; t < options.steps; ++t) {
+    sampler.next(options.batch * options.accumulate, order);
+    const double left = 1 - static_cast<double>(t) / static_cast<double>(options.steps);
+    lr.push_back(static_cast<float>(options.lr * left));
+    minmax_lr.push_back(static_cast<float>(options.minmax_lr * left));
+  }
+  const i32 zeros[4] = {0, 0, 0, 0};
+  backend.upload(state.order, order.data());
+  backend.upload(state.lr, lr.data());
+  backend.upload(state.minmax_lr, minmax_lr.data());
+  backend.upload(state.counters, zeros);
+  backend.fill(state.loss, 0);
+  backend.fill(state.best, std::numeric_limits<float>::infinity());
+}
+
+}  // namespace
+
+TuneResult tune_block(Backend& backend, const Executor& executor, const BlockQuant& quant, const TuningState& state, Tensor inputs,
+                      Tensor targets, Sampler& sampler, const TuneOptions& options, const std::function<void(i64)>& issued) {
+  quant.start(backend);
+  start_state(backend, state, sampler, options);
+
+  const auto update = [&](size_t w, Tensor dw) { backend.qdq_step(quant.tensors[w], dw, quant.specs[w], state); };
+  const auto remember = [&] {  // the parameters that gave this step's loss, before it changes them
+    backend.judge(state);
+    quant.each([&](size_t i) {
+      backend.keep_if_best(quant.best[i].v, quant.tensors[i].v, state);
+      backend.keep_if_best(quant.best[i].lo, quant.tensors[i].lo, state);
+      backend.keep_if_best(quant.best[i].hi, quant.tensors[i].hi, state);
+    });
+  };
+  const auto forward = [&] {
+    backend.gather(executor.input(), inputs, options.tokens, state);
+    executor.forward();
+    backend.gather(executor.output_grad(), targets, options.tokens, state);  // mse turns the target into the gradient in place
+    backend.mse(executor.output_grad(), executor.output(), executor.output_grad(), options.tokens, options.skip_last, state);
+    backend.next_micro(state);
+  };
+  const bool whole = options.accumulate == 1;  // a weight can step as soon as its gradient is there
+  const auto step = [&](bool learn) {
+    quant.quantize(backend, executor);
+    for (i64 micro = 0; micro < options.accumulate; ++micro) {
+      forward();
+      if (whole) remember();
+      if (learn && whole) executor.backward(Acc::set, update);
+      if (learn && !whole) executor.backward(micro == 0 ? Acc::set : Acc::add, [](size_t, Tensor) {});
+    }
+    if (!whole) remember();
+    if (learn && !whole) quant.each([&](size_t i) { update(i, executor.dw(i)); });
+    backend.next_step(state);
+  };
+  // What the last step would learn is never evaluated, so it only measures.
+  backend.repeat(options.steps - 1, [&] { step(true); }, issued);
+  backend.repeat(1, [&] { step(false); }, [&](i64) { issued(options.steps); });
+  quant.take_best(backend);
+
+  TuneResult result;
+  result.losses.resize(static_cast<size_t>(options.steps));
+  i32 counters[4];
+  backend.download(result.losses.data(), state.loss);
+  backend.download(counters, state.counters);
+  backend.download(&result.best_loss, state.best);
+  result.best_step = counters[2];
+  return result;
+}
+
+}  // namespace signround

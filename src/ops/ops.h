@@ -39,6 +39,7 @@ struct Backend : Allocator {
   virtual DType activation_type() const = 0;  // of activations and their gradients
   virtual i64 free_bytes() const = 0;         // memory that allocate() can still give
   virtual i64 total_bytes() const = 0;
+  virtual i64 peak_bytes() const = 0;         // most that was allocated at one time
 
   // ---- memory. upload/download are complete when they return; the rest is ordered with the ops.
   virtual void upload(Tensor dst, const void* src) = 0;

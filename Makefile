@@ -1,26 +1,33 @@
 # make            the program, build/signround
 # make help       all targets
 CXX      ?= g++
+NVCC     ?= nvcc
 BUILD    ?= build
 # -ffp-contract=off: a fused multiply-add where the source has none would change how scales round, hence the integers.
 CXXFLAGS ?= -O3
 FLAGS    := -std=c++20 -Wall -Wextra -Werror -Wconversion -Wno-sign-conversion -ffp-contract=off -Isrc -pthread -MMD -MP
+ifeq ($(MAKELEVEL),0)
+MAKEFLAGS += -j$(shell nproc)
+endif
 
 SOURCES  := $(filter-out src/cli/main.cpp src/ops/cpu/isa.cpp,$(shell find src -name '*.cpp' | sort))
 TESTS    := $(sort $(wildcard tests/*.cpp))
+FUZZERS  := $(patsubst tests/fuzz/%.cpp,%,$(filter-out tests/fuzz/replay.cpp,$(sort $(wildcard tests/fuzz/*.cpp))))
 # One binary for every processor: the CPU kernels are compiled once per instruction set and chosen at run time.
 ISAS     := baseline $(if $(filter x86_64 amd64,$(shell uname -m)),avx2 avx512 avx512bf16)
 ISA_FLAGS_avx2       := -mavx2 -mfma -mf16c
 ISA_FLAGS_avx512     := -mavx512f -mavx512bw -mavx512vl -mavx512dq -mfma -mf16c -mprefer-vector-width=512
 ISA_FLAGS_avx512bf16 := $(ISA_FLAGS_avx512) -mavx512bf16
+SANITIZE := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
 
-OBJECTS  := $(SOURCES:%.cpp=$(BUILD)/%.o) $(ISAS:%=$(BUILD)/src/ops/cpu/isa_%.o)
+OBJECTS  := $(SOURCES:%.cpp=$(BUILD)/%.o) $(ISAS:%=$(BUILD)/src/ops/cpu/isa_%.o) $(BUILD)/src/text/calibration.o
+LINK      = $(CXX) $(CXXFLAGS) $(LDFLAGS) -pthread $^ -o $@
 
 $(BUILD)/signround: $(BUILD)/src/cli/main.o $(OBJECTS)   ## the program (default)
-	$(CXX) $(CXXFLAGS) $(LDFLAGS) -pthread $^ -o $@
+	$(LINK)
 
 $(BUILD)/tests: $(TESTS:%.cpp=$(BUILD)/%.o) $(OBJECTS)
-	$(CXX) $(CXXFLAGS) $(LDFLAGS) -pthread $^ -o $@
+	$(LINK)
 
 $(BUILD)/src/ops/cpu/isa_%.o: src/ops/cpu/isa.cpp
 	@mkdir -p $(@D)
@@ -30,11 +37,70 @@ $(BUILD)/%.o: %.cpp
 	@mkdir -p $(@D)
 	$(CXX) $(FLAGS) $(CXXFLAGS) -c $< -o $@
 
+$(BUILD)/src/text/calibration.o: src/text/calibration.S data/calibration.txt
+	@mkdir -p $(@D)
+	$(CXX) -c $< -o $@
+
+$(TESTS:%.cpp=$(BUILD)/%.o): | $(BUILD)/doctest.found
+$(BUILD)/doctest.found:
+	@mkdir -p $(@D)
+	@echo '#include <doctest/doctest.h>' | $(CXX) -x c++ -E - >/dev/null 2>&1 || tools/need.sh doctest-dev
+	@touch $@
+
+test: $(BUILD)/signround $(BUILD)/tests   ## all tests; the last line is: N passed, N failed
+	@SIGNROUND=$(BUILD)/signround tools/test.sh $(BUILD)/tests
+
+demo: $(BUILD)/signround      ## quantizes the model in data/ at 4 and 2 bits and shows what is left of it
+	@tools/demo.sh $(BUILD)/signround
+
+asan:                         ## program, tests and fuzzers under AddressSanitizer and UBSan, in build-asan
+	@$(MAKE) --no-print-directory BUILD=build-asan CXXFLAGS="$(SANITIZE)" \
+	  $(addprefix build-asan/,signround tests $(FUZZERS:%=replay_%))
+
+$(BUILD)/replay_%: $(BUILD)/tests/fuzz/%.o $(BUILD)/tests/fuzz/replay.o $(OBJECTS)
+	$(LINK)
+
+fuzz-replay: asan             ## every file of tests/corpus once through its fuzzer, under the sanitizers
+	@set -e; for f in $(FUZZERS); do build-asan/replay_$$f tests/corpus/$$f; done
+
+build-fuzz/libfuzzer_%: build-fuzz/tests/fuzz/%.o $(OBJECTS)
+	$(LINK) -fsanitize=fuzzer
+
+fuzz:                         ## T=60 seconds of libFuzzer for each of tests/fuzz (needs clang)
+	@$(MAKE) --no-print-directory BUILD=build-fuzz CXX=clang++ CXXFLAGS="$(SANITIZE) -fsanitize=fuzzer-no-link" \
+	  $(FUZZERS:%=build-fuzz/libfuzzer_%)
+	@set -e; for f in $(FUZZERS); do mkdir -p build-fuzz/corpus/$$f; \
+	  build-fuzz/libfuzzer_$$f -max_total_time=$(or $(T),60) -artifact_prefix=build-fuzz/ build-fuzz/corpus/$$f tests/corpus/$$f; done
+
+$(BUILD)/bench_%: $(BUILD)/bench/bench_%.o $(OBJECTS)
+	$(LINK) -lopenblas
+$(BUILD)/bench/bench_matmul.o: | $(BUILD)/openblas.found
+$(BUILD)/openblas.found:
+	@tools/need.sh libopenblas-dev
+	@mkdir -p $(@D) && touch $@
+
+bench-cpu: $(BUILD)/bench_matmul   ## matrix products beside OpenBLAS's
+	@$(BUILD)/bench_matmul
+
+$(BUILD)/cuda/%.o: cuda/%.cu
+	@mkdir -p $(@D)
+	$(NVCC) -std=c++20 -O3 -Isrc -c $< -o $@
+
+cuda: $(patsubst %.cu,$(BUILD)/%.o,$(wildcard cuda/*.cu))   ## the GPU backend (needs nvcc)
+
+lint:                         ## file lengths, include directions, words that mark unfinished work
+	@tools/lint.sh
+
+size: $(BUILD)/signround      ## bytes of the program, lines of the source
+	@size $<
+	@find src cuda tests bench -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh' | xargs cat | wc -l | sed 's/$$/ lines/'
+
 clean:                        ## removes everything built
-	rm -rf $(BUILD)
+	rm -rf build build-*
 
 help:                         ## this list
-	@grep -hE '^[^ :#]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /: /' | sed 's|^$$(BUILD)/||'
+	@sed -n 's|^$$(BUILD)/||; s/^\([a-z-]*\):.*## */\1: /p' Makefile | sed 's/: /	/' | expand -t 14
 
-.PHONY: clean help
+.PHONY: test demo cuda asan fuzz-replay fuzz bench-cpu lint size clean help
+.SECONDARY:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

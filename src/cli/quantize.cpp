@@ -1,0 +1,182 @@
+// `signround quantize`: the flags, the recipes, and what is said about a run.
+#include "cli/quantize.h"
+
+#include <algorithm>
+#include <iterator>
+
+#include "cli/commands.h"
+#include "cli/console.h"
+#include "cli/progress.h"
+#include "quant/scheme.h"
+
+namespace signround {
+namespace {
+
+constexpr double kMany = 1 << 24;  // steps, samples: more is a slip of the finger
+
+constexpr Flag kFlags[] = {
+    {.name = "--output", .shortcut = "-o", .kind = FlagKind::text, .value = "OUT", .help = "directory to make", .example = "-o model-w4",
+     .required = true},
+    {.name = "--scheme", .kind = FlagKind::text, .value = "NAME", .fallback = "W4A16",
+     .help = "bits and group size: W<bits>A16, then G<group> unless that is 128", .example = "--scheme W2A16G64"},
+    {.name = "--bits", .kind = FlagKind::integer, .value = "2|3|4|8", .help = "bits of a weight, in place of the scheme's",
+     .example = "--bits 3", .least = 2, .most = 8},
+    {.name = "--group-size", .kind = FlagKind::integer, .value = "32|64|128|-1",
+     .help = "weights of a row that share a scale, in place of the scheme's; -1: the whole row", .example = "--group-size 32",
+     .least = -1, .most = 128},
+    {.name = "--asym", .help = "a zero point for each group; the default is symmetric"},
+    {.name = "--sym", .help = "no zero points"},
+    {.name = "--format", .kind = FlagKind::words, .value = "LIST", .fallback = "auto_round",
+     .help = "what to write: auto_round, fake; several separated by commas make a folder each", .example = "--format auto_round,fake"},
+    {.name = "--recipe", .kind = FlagKind::choice, .value = "light|default|best", .fallback = "default",
+     .help = "a set of tuning options; those given beside it win", .example = "--recipe light"},
+    {.name = "--iters", .kind = FlagKind::integer, .value = "N", .fallback = "200",
+     .help = "tuning steps for each block; 0 rounds to nearest; light: 50, best: 1000", .example = "--iters 100", .least = 0,
+     .most = kMany},
+    {.name = "--lr", .kind = FlagKind::real, .value = "X",
+     .help = "first step size of the rounding offsets, falls to 0; if absent 1/iters; light: 0.005", .example = "--lr 0.005",
+     .least = 1e-12, .most = 1e3},
+    {.name = "--minmax-lr", .kind = FlagKind::real, .value = "X", .help = "the same for the ranges of the groups; if absent as --lr",
+     .example = "--minmax-lr 0.002", .least = 1e-12, .most = 1e3},
+    {.name = "--nsamples", .kind = FlagKind::integer, .value = "N", .fallback = "128",
+     .help = "calibration samples; best: 512", .example = "--nsamples 64", .least = 1, .most = kMany},
+    {.name = "--seqlen", .kind = FlagKind::integer, .value = "N", .fallback = "2048", .help = "tokens of a sample",
+     .example = "--seqlen 512", .least = 2, .most = 1 << 20},
+    {.name = "--batch-size", .kind = FlagKind::integer, .value = "N", .fallback = "8", .help = "samples that a step computes at a time",
+     .example = "--batch-size 4", .least = 1, .most = 1 << 16},
+    {.name = "--gradient-accumulate-steps", .kind = FlagKind::integer, .value = "N", .fallback = "1",
+     .help = "batches summed up for one step", .example = "--gradient-accumulate-steps 4", .least = 1, .most = 1 << 16},
+    {.name = "--dataset", .kind = FlagKind::text, .value = "FILE", .fallback = "builtin",
+     .help = "calibration text: .txt, .jsonl with \"text\", or builtin", .example = "--dataset c4.txt"},
+    {.name = "--ids", .kind = FlagKind::text, .value = "FILE", .help = "token ids instead of a text, separated by white space",
+     .example = "--ids calibration.ids"},
+    kSeedFlag,
+    {.name = "--ignore-layers", .kind = FlagKind::words, .value = "LIST",
+     .help = "linear layers to leave as they are: names or parts of names, separated by commas", .example = "--ignore-layers down_proj"},
+    kDeviceFlag, kPrecisionFlag, kThreadsFlag,
+    {.name = "--force", .help = "replace OUT if it exists"},
+    kJsonFlag, kQuietFlag,
+};
+
+struct Recipe {
+  std::string_view name;
+  i64 iters, nsamples;
+  double lr;            // 0: 1/iters
+  double low_bits_lr;   // at 3 bits and fewer, times 1/iters
+};
+constexpr Recipe kRecipes[] = {{"light", 50, 128, 0.005, 0}, {"default", 200, 128, 0, 0}, {"best", 1000, 512, 0, 2}};
+
+Json block_json(const BlockReport& b) {
+  return Json::object({{"name", b.name},
+                       {"first_loss", b.first_loss},
+                       {"best_loss", b.best_loss},
+                       {"best_step", b.best_step},
+                       {"seconds", b.seconds},
+                       {"tflops", b.tflops},
+                       {"peak_bytes", b.peak_bytes}});
+}
+
+template <class List>
+Json list_json(const List& list) {
+  Json json = Json::array({});
+  for (const auto& element : list) json.push(element);
+  return json;
+}
+
+void print(const QuantizeOptions& options, const QuantizeReport& report) {
+  for (const std::string& output : report.outputs) put(cat("wrote ", output, "\n"));
+  put(cat("  scheme   ", text_of(options.spec), options.iters > 0 ? cat(", ", options.iters, " steps a block") : ", rounded to nearest", "\n"));
+  put(cat("  weights  ", report.quantized_weights, " quantized, ", report.skipped.size(), " layers left as they were\n"));
+  for (const std::string& layer : report.skipped) put(cat("           ", layer, "\n"));
+  put(cat("  size     ", human_bytes(report.input_bytes), " -> ", human_bytes(report.output_bytes), "\n"));
+  put(cat("  time     ", human_seconds(report.seconds), " on ", report.device, "\n"));
+}
+
+void print_json(const QuantizeOptions& options, const QuantizeReport& report) {
+  Json blocks = Json::array({});
+  for (const BlockReport& block : report.blocks) blocks.push(block_json(block));
+  put_json(Json::object({{"outputs", list_json(report.outputs)},
+                         {"bits", options.spec.bits},
+                         {"group_size", options.spec.group},
+                         {"sym", options.spec.symmetric},
+                         {"iters", options.iters},
+                         {"quantized_weights", report.quantized_weights},
+                         {"input_bytes", report.input_bytes},
+                         {"output_bytes", report.output_bytes},
+                         {"seconds", report.seconds},
+                         {"seconds_to_first_step", report.seconds_to_first_step},
+                         {"device", report.device},
+                         {"skipped", list_json(report.skipped)},
+                         {"blocks", blocks}}));
+}
+
+void run(const Arguments& args) {
+  const QuantizeOptions options = quantize_options(args);
+  use_threads(args);
+  Progress progress(Progress::style(args.toggle("--quiet")));
+  QuantizeObserver observer;
+  std::string last_loss;
+  observer.stage = [&](const std::string& stage) { progress.line(stage); };
+  observer.step = [&](i64 block, i64 blocks, i64 step, i64 steps) {
+    const double part = steps > 0 ? static_cast<double>(step) / static_cast<double>(steps) : 0;
+    progress.show((static_cast<double>(block) + part) / static_cast<double>(blocks),
+                  cat("block ", block + 1, "/", blocks, " step ", step, "/", steps, last_loss));
+  };
+  observer.block = [&](const BlockReport& block) {
+    last_loss = cat("  loss ", general(block.first_loss, 3), " -> ", general(block.best_loss, 3));
+    if (!progress.has_bar()) progress.line(block_line(block));
+  };
+  observer.cancel = &watch_signals();
+  const QuantizeReport report = quantize(options, observer);
+  progress.clear();
+  args.toggle("--json") ? print_json(options, report) : print(options, report);
+}
+
+}  // namespace
+
+QuantizeOptions quantize_options(const Arguments& args) {
+  check(!args.toggle("--asym") || !args.toggle("--sym"), ErrorKind::usage, "--asym and --sym exclude each other");
+  check(!args.given("--dataset") || !args.given("--ids"), ErrorKind::usage, "--dataset and --ids exclude each other");
+  const auto integer = [&](std::string_view name) { return args.given(name) ? std::optional(args.integer(name)) : std::nullopt; };
+  const auto real = [&](std::string_view name) { return args.given(name) ? std::optional(args.real(name)) : std::nullopt; };
+  const Recipe& recipe = *std::find_if(std::begin(kRecipes), std::end(kRecipes),
+                                       [&](const Recipe& r) { return r.name == args.text("--recipe"); });
+  std::optional<bool> symmetric;
+  if (args.toggle("--asym") || args.toggle("--sym")) symmetric = args.toggle("--sym");
+
+  QuantizeOptions o;
+  o.model = args.argument;
+  o.output = args.text("--output");
+  o.spec = merge_scheme(args.text("--scheme"), integer("--bits"), integer("--group-size"), symmetric);
+  o.formats = args.words("--format");
+  o.iters = integer("--iters").value_or(recipe.iters);
+  o.lr = real("--lr");
+  if (!o.lr && recipe.lr > 0) o.lr = recipe.lr;
+  if (!o.lr && recipe.low_bits_lr > 0 && o.spec.bits <= 3 && o.iters > 0) o.lr = recipe.low_bits_lr / static_cast<double>(o.iters);
+  o.minmax_lr = real("--minmax-lr");
+  o.nsamples = integer("--nsamples").value_or(recipe.nsamples);
+  o.seqlen = args.integer("--seqlen");
+  o.batch_size = args.integer("--batch-size");
+  o.accumulate = args.integer("--gradient-accumulate-steps");
+  o.dataset = args.text("--dataset");
+  o.ids = args.text("--ids");
+  o.seed = args.integer("--seed");
+  o.ignore_layers = args.words("--ignore-layers");
+  o.device = args.text("--device");
+  o.precision = precision_of(args);
+  o.force = args.toggle("--force");
+  return o;
+}
+
+const Command quantize_command = {
+    .name = "quantize",
+    .argument = "MODEL",
+    .summary = "tunes a model's rounding and writes it quantized",
+    .details = "MODEL is a Hugging Face directory. OUT is written beside itself as OUT.partial and renamed when it is complete; what exists\n"
+               "is replaced with --force only. Underscores do as well as dashes, --option=value as well as --option value.",
+    .example = "signround quantize data/model -o model-w2 --scheme W2A16G64 --seqlen 256",
+    .flags = kFlags,
+    .run = run,
+};
+
+}  // namespace signround

@@ -1,26 +1,15 @@
 // What an exporter sees: integers and scales as they were tuned, never weights to round again. One file a format family.
 #pragma once
 #include <memory>
-#include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "io/json.h"
 #include "io/safetensors.h"
-#include "ops/ops.h"
+#include "model/quantized.h"
 
 namespace signround {
-
-// One tuned linear layer, on the host.
-struct QuantizedLinear {
-  std::string name;  // of the layer: "model.layers.0.mlp.up_proj"
-  i64 rows = 0, cols = 0;  // out, in
-  QuantSpec spec;
-  DType weight_type = DType::bf16;  // of the original weight
-  std::vector<u8> codes;   // [rows, cols] in [0, 2^bits)
-  std::vector<f16> scale;  // [rows, groups], sign included
-  std::vector<u8> zero;    // [rows, groups]; 2^(bits-1) if symmetric
-};
 
 // One tensor ready to be written.
 struct EncodedTensor {
@@ -31,10 +20,11 @@ struct EncodedTensor {
 // What the configuration of the output has to say about how it was made.
 struct ExportScheme {
   QuantSpec spec;                        // of most layers
-  std::vector<std::string> skipped;      // linear layers left at 16 bits
+  std::vector<std::string> skipped;      // linear layers of the blocks that stay at 16 bits
   std::vector<std::pair<std::string, QuantSpec>> exceptions;  // layers with another grid
   std::string block_prefix;              // "model.layers"
-  i64 iters = 0, nsamples = 0, seqlen = 0, batch_size = 0;
+  i64 iters = 0, nsamples = 0, seqlen = 0, batch_size = 0, accumulate = 1;
+  double lr = 0, minmax_lr = 0;
 };
 
 class Exporter {
@@ -44,10 +34,14 @@ class Exporter {
   virtual void require(const std::string& name, i64 rows, i64 cols, const QuantSpec& spec) const = 0;
   // Names, types and shapes of the tensors that a layer becomes, known before tuning: the file's header is written first.
   virtual std::vector<TensorInfo> layout(const std::string& name, i64 rows, i64 cols, const QuantSpec& spec, DType weight_type) const = 0;
+  // The tensors of layout(), in the same order.
   virtual std::vector<EncodedTensor> encode(const QuantizedLinear& layer) const = 0;
   // Adds what the format wants to config.json; returns the content of quantization_config.json, empty if there is none.
   virtual std::string configure(Json& config, const ExportScheme& scheme) const = 0;
 };
+
+// Size included; the place in the file is the writer's.
+TensorInfo tensor_info(std::string name, DType dtype, std::vector<i64> shape);
 
 // "fake", "auto_round". Throws Error{usage} for an unknown name, with the nearest one.
 std::unique_ptr<Exporter> make_exporter(const std::string& format);

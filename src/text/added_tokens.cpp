@@ -1,0 +1,127 @@
+#include "text/added_tokens.h"
+
+#include <algorithm>
+
+#include "text/unicode.h"
+
+namespace signround {
+
+AddedTokens::AddedTokens(const Json* json, const Vocab& vocab, const Normalizer& normalizer) {
+  i32 next_id = static_cast<i32>(vocab.count());
+  if (json && !json->is_null()) {
+    for (const Json& entry : json->array()) {
+      AddedToken token;
+      token.content = entry.string("content");
+      token.single_word = entry.boolean("single_word");
+      token.lstrip = entry.boolean("lstrip");
+      token.rstrip = entry.boolean("rstrip");
+      token.normalized = entry.boolean("normalized");
+      token.special = entry.boolean("special");
+      if (token.content.empty()) continue;
+      const auto [place, added] = by_content_.try_emplace(token.content, tokens_.size());
+      if (added) {
+        token.id = vocab.find(token.content).value_or(next_id);
+        next_id = std::max(next_id, token.id + 1);
+        by_id_[token.id] = tokens_.size();
+        tokens_.push_back(std::move(token));
+      } else {  // given twice: the later flags count
+        token.id = tokens_[place->second].id;
+        tokens_[place->second] = std::move(token);
+      }
+    }
+  }
+  raw_.resize(1);
+  normalized_.resize(1);
+  for (size_t i = 0; i < tokens_.size(); ++i) {
+    std::string key = tokens_[i].content;
+    if (tokens_[i].normalized && normalizer) normalizer(key);
+    if (!key.empty()) insert(tokens_[i].normalized ? normalized_ : raw_, key, static_cast<i32>(i));
+  }
+}
+
+void AddedTokens::insert(Trie& trie, std::string_view key, i32 token) {
+  u32 at = 0;
+  for (const char c : key) {
+    const u8 byte = static_cast<u8>(c);
+    auto& children = trie[at].children;
+    const auto place = std::lower_bound(children.begin(), children.end(), std::pair<u8, u32>{byte, 0});
+    if (place != children.end() && place->first == byte) {
+      at = place->second;
+    } else {
+      const u32 created = static_cast<u32>(trie.size());
+      children.insert(place, {byte, created});
+      trie.emplace_back();  // invalidates `children`
+      at = created;
+    }
+  }
+  if (trie[at].token < 0) trie[at].token = token;  // two that are the same once normalized: the first counts
+}
+
+// The longest token that begins at text[at]; `end` is where it ends. -1: none.
+i32 AddedTokens::longest_at(const Trie& trie, std::string_view text, size_t at, size_t& end) {
+  i32 longest = -1;
+  u32 node = 0;
+  for (size_t i = at; i < text.size(); ++i) {
+    const auto& children = trie[node].children;
+    const u8 byte = static_cast<u8>(text[i]);
+    const auto child = std::lower_bound(children.begin(), children.end(), std::pair<u8, u32>{byte, 0});
+    if (child == children.end() || child->first != byte) break;
+    node = child->second;
+    if (trie[node].token >= 0) longest = trie[node].token, end = i + 1;
+  }
+  return longest;
+}
+
+std::vector<AddedTokens::Section> AddedTokens::split(const Trie& trie, std::string_view text) const {
+  std::vector<Section> sections;
+  size_t done = 0;
+  const auto put_text = [&](size_t end) {
+    if (done < end) sections.push_back({done, end, std::nullopt});
+  };
+  for (size_t at = 0; at < text.size() && !trie[0].children.empty();) {
+    size_t end = 0;
+    const i32 found = longest_at(trie, text, at, end);
+    if (found < 0) {
+      ++at;
+      continue;
+    }
+    const AddedToken& token = tokens_[found];
+    size_t begin = at;
+    at = end;  // a token that is refused, or takes white space with it, does not change where the next one is looked for
+    if (token.single_word) {
+      size_t left = begin, right = end;
+      const bool word_before = left > 0 && word_characters().contains(previous_code_point(text, left));
+      const bool word_after = right < text.size() && word_characters().contains(next_code_point(text, right));
+      if (word_before || word_after) continue;
+    }
+    if (token.lstrip) {
+      for (size_t left = begin; left > done && white_space().contains(previous_code_point(text, left));) begin = left;
+    }
+    if (token.rstrip) {
+      for (size_t right = end; right < text.size() && white_space().contains(next_code_point(text, right));) end = right;
+    }
+    put_text(begin);
+    sections.push_back({begin, end, token.id});
+    done = end;
+  }
+  put_text(text.size());
+  return sections;
+}
+
+const AddedToken* AddedTokens::find(std::string_view content) const {
+  const auto it = by_content_.find(content);
+  return it == by_content_.end() ? nullptr : &tokens_[it->second];
+}
+
+const AddedToken* AddedTokens::find(i32 id) const {
+  const auto it = by_id_.find(id);
+  return it == by_id_.end() ? nullptr : &tokens_[it->second];
+}
+
+i64 AddedTokens::end() const {
+  i64 end = 0;
+  for (const AddedToken& token : tokens_) end = std::max<i64>(end, token.id + 1);
+  return end;
+}
+
+}  // namespace signround

@@ -1,0 +1,35 @@
+// The regular expressions found in tokenizer.json, as a tree. Only what such files use is understood; anything else is refused by
+// name.
+#pragma once
+#include <string_view>
+#include <vector>
+
+#include "text/unicode.h"
+
+namespace signround {
+
+struct PatternNode {
+  enum class Kind : u8 {
+    set,           // one character of `set`
+    sequence,      // the children one after another
+    alternatives,  // the first child that leads to a match
+    repeat,        // children[0], min to max times, as often as possible
+    not_ahead,     // (?!x): the next character, if there is one, is not in `set`; consumes nothing
+  };
+  static constexpr int kUnlimited = -1;
+
+  Kind kind = Kind::sequence;
+  CodeSet set;
+  std::vector<PatternNode> children;
+  int min = 0, max = 0;
+};
+
+// Understands: literals and escaped punctuation; \r \n \t \v \f \uXXXX; \s \S \d \D \p{..} \P{..}; [..] and [^..] with ranges of
+// these; ? * + {n} {n,} {n,m}; | ; (..) (?:..) (?i:..) over ASCII; (?!x) with x a single character or class. Error{bad_input}
+// names the construct that it does not understand and its offset.
+PatternNode parse_pattern(std::string_view source);
+
+// The sequence of the characters of `text`, which is valid UTF-8.
+PatternNode literal_pattern(std::string_view text);
+
+}  // namespace signround

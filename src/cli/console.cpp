@@ -62,7 +62,7 @@ const std::atomic<bool>& watch_signals() {
   return cancelled;
 }
 
-void stop_if_cancelled() { check(!cancelled, ErrorKind::interrupted, "interrupted"); }
+void stop_if_cancelled() { check(!cancelled, ErrorKind::interrupted, "stopped on request"); }
 
 std::string human_bytes(i64 bytes) {
   static constexpr const char* kUnits[] = {"B", "kB", "MB", "GB", "TB"};

@@ -10,7 +10,7 @@ namespace signround {
 namespace {
 
 constexpr Flag kFlags[] = {
-    {.name = "--ppl", .kind = FlagKind::text, .value = "FILE", .help = "text to score: .txt, or .jsonl with \"text\"",
+    {.name = "--ppl", .kind = FlagKind::text, .value = "FILE", .help = "text to score",
      .example = "--ppl data/heldout.txt"},
     {.name = "--ids", .kind = FlagKind::text, .value = "FILE", .help = "token ids to score instead of a text, separated by white space",
      .example = "--ids heldout.ids"},
@@ -35,11 +35,11 @@ void run(const Arguments& args) {
   options.batch_size = args.integer("--batch-size");
   options.device = args.text("--device");
   options.precision = precision_of(args);
-  Progress progress(Progress::style(args.toggle("--quiet")));
+  Progress progress(Progress::style_of(args.toggle("--quiet")));
   watch_signals();
   const PerplexityReport report = perplexity(options, [&](i64 done, i64 all) {
     stop_if_cancelled();
-    progress.show(static_cast<double>(done) / static_cast<double>(all), cat("window ", done, "/", all));
+    progress.show(static_cast<double>(done) / static_cast<double>(all), "scoring");
   });
   progress.clear();
   if (!args.toggle("--json")) return put(cat("perplexity ", fixed(report.perplexity, 4), " (tokens ", report.tokens, ")\n"));

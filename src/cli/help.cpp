@@ -11,12 +11,13 @@ struct Topic {
 };
 
 constexpr Topic kTopics[] = {
-    {"schemes", "names for bits and group sizes", R"(A scheme says how weights are stored: W4A16G64 keeps 4 bits a weight and one scale for each 64 of them. Without G the
-group is 128. --bits, --group-size (-1: a whole row), --asym and --sym change one thing each and win over --scheme.
+    {"schemes", "names for bits and group sizes", R"(A scheme says how weights are stored: W4A16G64 keeps 4 bits a weight and one scale for
+each 64 of them. Without G the group is 128. --bits, --group-size (-1: a whole row), --asym and --sym change one thing each and win
+over --scheme.
 Symmetric grids have levels -2^(bits-1) .. 2^(bits-1)-1 and a scale that may be negative; asymmetric ones store a zero point.
 Fewer bits want smaller groups: W4A16 loses little as it is, 2 bits want G64 or G32.
 )"},
-    {"formats", "what is written", R"(auto_round  packed integers, scales and zero points, named in config.json (auto_round:auto_gptq packing; symmetric)
+    {"formats", "what is written", R"(auto_round  packed integers, scales and zero points (auto_round:auto_gptq packing; symmetric)
 fake        the dequantized weights in the original type: as large as the original, loads anywhere
 Several at once, separated by commas, make a folder a format under OUT. One format is written to OUT itself.
 )"},

@@ -51,7 +51,7 @@ int guarded_main(const std::vector<std::string>& words) {
     if (e.kind != ErrorKind::interrupted) return report(e.kind, e.message);
     std::string again;
     for (const std::string& word : words) again += " " + shell_word(word);
-    return report(e.kind, e.message + "; nothing was written, to run it again:" + again);
+    return report(e.kind, e.message + "; to run it again:" + again);
   } catch (const std::bad_alloc&) {
     return report(ErrorKind::out_of_memory, "out of memory");
   } catch (const std::system_error& e) {  // the file system's among them

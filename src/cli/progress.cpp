@@ -24,7 +24,7 @@ void write_stderr(const std::string& text) { std::fwrite(text.data(), 1, text.si
 
 }  // namespace
 
-Progress::Style Progress::style(bool quiet) {
+Progress::Style Progress::style_of(bool quiet) {
   if (quiet) return Style::silent;
   const char* terminal = std::getenv("TERM");
   return isatty(STDERR_FILENO) && terminal && std::string_view(terminal) != "dumb" ? Style::bar : Style::lines;
@@ -60,11 +60,16 @@ std::string bar_text(double fraction, double seconds, const std::string& text, i
   return bar.substr(0, static_cast<size_t>(std::max(width, 0)));
 }
 
-std::string block_line(const BlockReport& b) {
+std::string rate_text(double tflops) {
+  return tflops < 1 ? fixed(tflops * 1000, 0) + " GFLOP/s" : fixed(tflops, 1) + " TFLOP/s";
+}
+
+std::string block_line(const BlockReport& b, double peak_tflops) {
   std::string line = b.name;
   if (b.tflops > 0) line += cat("  loss ", general(b.first_loss, 3), " -> ", general(b.best_loss, 3), " at ", b.best_step);
   line += "  " + human_seconds(b.seconds);
-  if (b.tflops > 0) line += b.tflops < 1 ? "  " + fixed(b.tflops * 1000, 0) + " GFLOP/s" : "  " + fixed(b.tflops, 1) + " TFLOP/s";
+  if (b.tflops > 0) line += "  " + rate_text(b.tflops);
+  if (b.tflops > 0 && peak_tflops > 0) line += cat(" (", fixed(100 * b.tflops / peak_tflops, 0), " % of peak)");
   if (b.peak_bytes > 0) line += "  peak " + human_bytes(b.peak_bytes);
   return line;
 }

@@ -10,17 +10,17 @@ namespace signround {
 class Progress {
  public:
   enum class Style : u8 { silent, lines, bar };
-  static Style style(bool quiet);  // of this stderr
+  static Style style_of(bool quiet);  // of this stderr
 
   explicit Progress(Style style) : style_(style) {}
   ~Progress() { clear(); }
   Progress(const Progress&) = delete;
 
-  // The bar, at most ten times a second; `left` of `right` after it: "block 3/8". Nothing in the other styles.
+  // The bar with the text behind it, at most ten times a second. Nothing in the other styles.
   void show(double fraction, const std::string& text);
   void line(const std::string& text);  // stays on screen, above the bar if there is one
   void clear();                        // takes the bar away
-  bool has_bar() const { return style_ == Style::bar; }
+  Style style() const { return style_; }
 
  private:
   using Clock = std::chrono::steady_clock;
@@ -32,7 +32,10 @@ class Progress {
 // The bar itself: "[=====>    ]  37%  block 3/8  ETA 1m 20s", no wider than `width` columns.
 std::string bar_text(double fraction, double seconds, const std::string& text, int width);
 
-// "model.layers.3  loss 1.31e-04 -> 9.8e-05 at 187  12.3 s  151 GFLOP/s  peak 0.5 GB"
-std::string block_line(const BlockReport& block);
+std::string rate_text(double tflops);  // "151 GFLOP/s", "1.2 TFLOP/s"
+
+// "model.layers.3  loss 0.00123 -> 0.001 at 17  2.5 s  150 GFLOP/s (50 % of peak)  peak 0.5 GB". peak_tflops: what matrix products
+// reach on this device, 0 if that is not known.
+std::string block_line(const BlockReport& block, double peak_tflops);
 
 }  // namespace signround

@@ -6,7 +6,9 @@
 
 #include "cli/commands.h"
 #include "cli/console.h"
+#include "cli/peak.h"
 #include "cli/progress.h"
+#include "ops/devices.h"
 #include "quant/scheme.h"
 
 namespace signround {
@@ -85,7 +87,8 @@ Json list_json(const List& list) {
 
 void print(const QuantizeOptions& options, const QuantizeReport& report) {
   for (const std::string& output : report.outputs) put(cat("wrote ", output, "\n"));
-  put(cat("  scheme   ", text_of(options.spec), options.iters > 0 ? cat(", ", options.iters, " steps a block") : ", rounded to nearest", "\n"));
+  const std::string how = options.iters > 0 ? cat(options.iters, " steps a block") : "rounded to nearest";
+  put(cat("  scheme   ", text_of(options.spec), ", ", how, "\n"));
   put(cat("  weights  ", report.quantized_weights, " quantized, ", report.skipped.size(), " layers left as they were\n"));
   for (const std::string& layer : report.skipped) put(cat("           ", layer, "\n"));
   put(cat("  size     ", human_bytes(report.input_bytes), " -> ", human_bytes(report.output_bytes), "\n"));
@@ -113,7 +116,9 @@ void print_json(const QuantizeOptions& options, const QuantizeReport& report) {
 void run(const Arguments& args) {
   const QuantizeOptions options = quantize_options(args);
   use_threads(args);
-  Progress progress(Progress::style(args.toggle("--quiet")));
+  Progress progress(Progress::style_of(args.toggle("--quiet")));
+  const bool compares = progress.style() == Progress::Style::lines && options.iters > 0;
+  const double peak = compares ? matmul_tflops(*make_backend(options.device, options.precision)) : 0;
   QuantizeObserver observer;
   std::string last_loss;
   observer.stage = [&](const std::string& stage) { progress.line(stage); };
@@ -124,7 +129,7 @@ void run(const Arguments& args) {
   };
   observer.block = [&](const BlockReport& block) {
     last_loss = cat("  loss ", general(block.first_loss, 3), " -> ", general(block.best_loss, 3));
-    if (!progress.has_bar()) progress.line(block_line(block));
+    if (progress.style() == Progress::Style::lines) progress.line(block_line(block, peak));
   };
   observer.cancel = &watch_signals();
   const QuantizeReport report = quantize(options, observer);
@@ -172,8 +177,8 @@ const Command quantize_command = {
     .name = "quantize",
     .argument = "MODEL",
     .summary = "tunes a model's rounding and writes it quantized",
-    .details = "MODEL is a Hugging Face directory. OUT is written beside itself as OUT.partial and renamed when it is complete; what exists\n"
-               "is replaced with --force only. Underscores do as well as dashes, --option=value as well as --option value.",
+    .details = "MODEL is a Hugging Face directory. OUT is written as OUT.partial and renamed when it is complete; what exists is\n"
+               "replaced with --force only. Underscores do as well as dashes, --option=value as well as --option value.",
     .example = "signround quantize data/model -o model-w2 --scheme W2A16G64 --seqlen 256",
     .flags = kFlags,
     .run = run,

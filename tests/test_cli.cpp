@@ -1,0 +1,185 @@
+// The program as users meet it: exit codes, one-line errors on stderr, results alone on stdout. SIGNROUND names the program.
+#include <doctest/doctest.h>
+#include <sys/wait.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+#include <string>
+
+#include "io/json.h"
+
+using namespace signround;
+namespace fs = std::filesystem;
+
+namespace {
+
+const std::string kModel = "tests/data/peer/tiny_llama";
+
+struct Outcome {
+  int code;
+  std::string out, err;
+};
+
+std::string slurp(const fs::path& path) {
+  std::ostringstream text;
+  text << std::ifstream(path, std::ios::binary).rdbuf();
+  return text.str();
+}
+
+// A directory of this test's own, gone afterwards.
+struct Scratch {
+  fs::path path;
+  Scratch() {
+    std::string pattern = (fs::temp_directory_path() / "signround-cli-XXXXXX").string();
+    REQUIRE(mkdtemp(pattern.data()));
+    path = pattern;
+  }
+  ~Scratch() { fs::remove_all(path); }
+  std::string file(const std::string& name, const std::string& content) const {
+    std::ofstream(path / name, std::ios::binary) << content;
+    return (path / name).string();
+  }
+  std::string name(const std::string& name) const { return (path / name).string(); }
+};
+
+// Runs `signround WORDS` through the shell; `redirect` may send its output elsewhere.
+Outcome run(const std::string& words, const std::string& redirect = "") {
+  const Scratch scratch;
+  const char* named = std::getenv("SIGNROUND");
+  const std::string out = scratch.name("out"), err = scratch.name("err");
+  const std::string command = (named ? named : "build/signround") + (" " + words) + " </dev/null >" + out + " 2>" + err + " " + redirect;
+  const int status = std::system(command.c_str());
+  return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, slurp(out), slurp(err)};
+}
+
+bool has(std::string_view text, std::string_view part) { return text.find(part) != std::string_view::npos; }
+
+// Fails unless the command ends with `code`, nothing on stdout and one line on stderr that contains `part`.
+void check_error(const std::string& words, int code, std::string_view part) {
+  CAPTURE(words);
+  const Outcome o = run(words);
+  CAPTURE(o.err);
+  CHECK(o.code == code);
+  CHECK(o.out == "");
+  CHECK(o.err.starts_with("error: "));
+  CHECK(o.err.find('\n') == o.err.size() - 1);
+  CHECK(has(o.err, part));
+}
+
+std::string ids_text(int n) {
+  std::string text;
+  for (int i = 0; i < n; ++i) text += std::to_string(i * 37 % 61) + (i % 10 == 9 ? "\n" : " ");
+  return text;
+}
+
+}  // namespace
+
+TEST_CASE("cli: help and version") {
+  CHECK(run("--version").out.starts_with("signround "));
+  const Outcome help = run("help");
+  CHECK(help.code == 0);
+  CHECK(help.err == "");
+  for (const char* verb : {"quantize", "eval", "generate", "inspect", "explain", "tokenize", "doctor"}) {
+    CAPTURE(verb);
+    CHECK(has(help.out, verb));
+    const Outcome brief = run(std::string(verb) + " -h"), full = run(std::string(verb) + " --help");
+    CHECK(brief.code == 0);
+    CHECK(full.code == 0);
+    CHECK(brief.out.starts_with("usage: signround " + std::string(verb)));
+    CHECK(full.out.size() > brief.out.size());
+    CHECK(run("help " + std::string(verb)).out == full.out);
+  }
+  CHECK(has(run("quantize --help").out, "default: 200; example: --iters 100"));
+  CHECK(has(run("help exit-codes").out, "out of memory"));
+}
+
+TEST_CASE("cli: a wrong command line is exit 2 and one line") {
+  check_error("", 2, "no command");
+  check_error("quantise model", 2, "did you mean quantize?");
+  check_error("help formts", 2, "did you mean formats?");
+  check_error("quantize", 2, "needs a MODEL");
+  check_error("quantize " + kModel, 2, "needs -o, --output OUT");
+  check_error("quantize " + kModel + " -o x --grup-size 64", 2, "did you mean --group-size?");
+  check_error("quantize " + kModel + " -o x --iters=-3", 2, "--iters -3: expected a whole number");
+  check_error("quantize " + kModel + " -o x --scheme W4A17", 2, "W4A16");
+  check_error("quantize " + kModel + " -o x --format auto_rond", 2, "auto_round");
+  check_error("quantize " + kModel + " -o x --ignore-layers q_prj --json", 2, "q_proj");
+  check_error("eval " + kModel, 2, "--ppl FILE");
+  check_error("eval " + kModel + " --ppl a --ids b --json", 2, "--ppl FILE");
+  check_error("doctor --threads 0", 2, "--threads 0");
+  check_error("eval " + kModel + " --ids x --device gpu", 2, "gpu");
+}
+
+TEST_CASE("cli: bad input is exit 3, what cannot be written exit 4, and nothing is left behind") {
+  const Scratch scratch;
+  const std::string ids = scratch.file("ids", ids_text(500));
+  const std::string tuning = " --iters 2 --nsamples 4 --seqlen 32 --batch-size 2 --scheme W4A16G32 ";
+  check_error("quantize /no/such/model -o " + scratch.name("out") + tuning, 3, "/no/such/model");
+  check_error("eval " + kModel + " --seqlen 16 --ids /no/such/ids", 3, "/no/such/ids");
+  check_error("eval " + kModel + " --seqlen 2048 --ids " + ids, 3, "--seqlen");
+  check_error("eval " + kModel + " --seqlen 16 --ids " + scratch.file("far", "1 2 3 99999999 5"), 3, "99999999");
+  check_error("eval " + kModel + " --seqlen 16 --ids " + scratch.file("words", "1 2 three 4"), 3, "three");
+  check_error("inspect " + scratch.file("short.safetensors", "abc"), 3, "short.safetensors");
+  check_error("inspect " + scratch.file("name\nwith\nlines.safetensors", "abc").replace(0, 0, "'") + "'", 3, "name with lines");
+  check_error("quantize " + kModel + " -o /proc/out --ids " + ids + tuning, 4, "/proc/out");
+  CHECK(!fs::exists(scratch.name("out")));
+  CHECK(!fs::exists(scratch.name("out.partial")));
+  CHECK(run("--version", ">/dev/full").code == 4);
+}
+
+TEST_CASE("cli: quantize, then read what it wrote") {
+  const Scratch scratch;
+  const std::string ids = scratch.file("ids", ids_text(2000)), out = scratch.name("w4");
+  const std::string common = "quantize " + kModel + " -o " + out + " --ids " + ids +
+                             " --iters 3 --nsamples 8 --seqlen 32 --batch_size 2 --scheme W4A16G32 --format=auto_round --json";
+  const Outcome made = run(common);
+  CAPTURE(made.err);
+  REQUIRE(made.code == 0);
+  const Json report = parse_json(made.out);
+  CHECK(report.array("outputs").at(0).string() == out);
+  CHECK(report.integer("bits") == 4);
+  CHECK(report.array("blocks").size() > 0);
+  CHECK(has(made.err, "loss "));  // a line a block
+
+  check_error(common, 4, "--force");
+  CHECK(run(common + " --force --quiet").err == "");
+
+  const std::string eval = "eval " + out + " --ids " + ids + " --seqlen 64 --windows 3";
+  const Outcome plain = run(eval), json = run(eval + " --json");
+  CHECK(plain.out.starts_with("perplexity "));
+  CHECK(has(plain.out, " (tokens 189)\n"));
+  CHECK(parse_json(json.out).integer("tokens") == 189);
+  CHECK(parse_json(json.out).number("perplexity") > 1);
+
+  const Json seen = parse_json(run("inspect --json " + out).out);
+  CHECK(seen.array("problems").empty());
+  CHECK(seen.array("tensors").size() > 0);
+  CHECK(has(run("inspect " + out).out, "auto_round"));
+}
+
+TEST_CASE("cli: explain and doctor") {
+  CHECK(has(run("explain " + kModel).out, "self_attn.q_proj"));
+  CHECK(parse_json(run("explain --seqlen 64 --json " + kModel).out).array("steps").size() > 5);
+  check_error("explain --layer 99 " + kModel, 2, "blocks 0 to");
+  CHECK(has(run("doctor").out, "cpu"));
+  CHECK(parse_json(run("doctor --threads 1 --json").out).integer("threads") == 1);
+}
+
+TEST_CASE("cli: a signal asks a run to stop: exit 6, the command to repeat, nothing left") {
+  const Scratch scratch;
+  const std::string ids = scratch.file("ids", ids_text(5000)), out = scratch.name("never");
+  const char* named = std::getenv("SIGNROUND");
+  const std::string program = named ? named : "build/signround";
+  const std::string command = program + " quantize " + kModel + " -o " + out + " --ids " + ids +
+                              " --iters 1000000 --nsamples 8 --seqlen 64 --batch-size 2 --scheme W4A16G32";
+  const std::string err = scratch.name("err"), output = scratch.name("stdout");
+  const int status = std::system(("timeout -s INT 2 " + command + " >" + output + " 2>" + err + "; exit $?").c_str());
+  CHECK(WEXITSTATUS(status) == 124);  // of timeout: it had to send the signal
+  CHECK(slurp(output) == "");
+  CHECK(has(slurp(err), "to run it again: " + command));
+  CHECK(!fs::exists(out));
+  CHECK(!fs::exists(out + ".partial"));
+  CHECK(WEXITSTATUS(std::system(("timeout --preserve-status -s TERM 1 " + command + " >/dev/null 2>&1; exit $?").c_str())) == 6);
+}

@@ -18,29 +18,32 @@ struct PlannedLayer {
 
 class ModelWriter {
  public:
-  // Makes OUT.partial with its safetensors headers and copies every tensor that is not quantized, byte for byte. Throws Error{io} that
-  // names the bytes needed if the disk has no room for them.
-  ModelWriter(const std::string& path, bool force, const Checkpoint& source, const std::string& format,
+  // Makes OUT.partial with room for every tensor: Error{io} if the disk has too little. Error{usage} if the format cannot hold a layer.
+  ModelWriter(const Path& out, bool force, const Checkpoint& source, const std::string& format,
               const std::vector<PlannedLayer>& layers);
 
   void write(const QuantizedLinear& layer);
-  // Configuration, index and side files; then the directory takes its name. Before that nothing loadable exists.
+  // What is not quantized, byte for byte; configuration, index and side files. Then the directory takes its name: before that nothing
+  // loadable exists.
   void finish(const ExportScheme& scheme);
 
-  const std::string& path() const { return path_; }
-  i64 bytes() const { return bytes_; }  // of all tensors
+  std::string path() const { return output_.path().string(); }
+  u64 bytes() const { return bytes_; }  // of all safetensors files
 
  private:
-  void plan_shards(const std::vector<PlannedLayer>& layers);
+  void open_shards(const std::vector<TensorInfo>& tensors);
+  void copy_tensor(const TensorInfo& tensor);
+  void write_index();
+  SafetensorsWriter& shard_of(const std::string& tensor) { return *shards_[shard_of_.at(tensor)]; }
 
-  std::string path_;
   const Checkpoint& source_;
   std::unique_ptr<Exporter> exporter_;
   OutputDir output_;
-  i64 bytes_ = 0;
-  std::vector<std::string> shard_names_;
+  u64 bytes_ = 0;
+  std::vector<std::string> names_;  // of the shards' files
   std::vector<std::unique_ptr<SafetensorsWriter>> shards_;
   std::map<std::string, size_t> shard_of_;  // by tensor
+  std::vector<TensorInfo> copied_;
 };
 
 }  // namespace signround

@@ -11,7 +11,8 @@ namespace signround {
 struct TuneOptions {
   i64 steps = 200, batch = 8, accumulate = 1, tokens = 2048;
   double lr = 0.005, minmax_lr = 0.005;  // of the first step; both fall linearly to 0
-  bool skip_last = false;                // the last position of a sample counts neither in the loss nor in its gradient
+  bool skip_last = true;                 // the last position of a sample counts neither in the loss nor in its gradient: what it
+                                         // predicts is not in the sample (as in the reference since July 2026)
 };
 
 struct TuneResult {

@@ -1,0 +1,88 @@
+#include "model/model.h"
+
+#include <cstring>
+
+namespace signround {
+namespace {
+
+bool is_float(DType d) { return d == DType::f32 || d == DType::f16 || d == DType::bf16; }
+
+// Bits of the exponent that are all set in infinities and NaN alone.
+template <class Word>
+void require_finite(const std::string& name, const std::byte* data, i64 count, Word exponent) {
+  for (i64 i = 0; i < count; ++i) {
+    Word word;
+    std::memcpy(&word, data + static_cast<size_t>(i) * sizeof word, sizeof word);
+    if ((word & exponent) == exponent) [[unlikely]]
+      fail(ErrorKind::bad_input, "tensor \"", name, "\" has NaN or infinity at index ", i, ": the checkpoint is damaged");
+  }
+}
+
+void require_finite(const std::string& name, const std::vector<std::byte>& bytes, DType dtype, i64 count) {
+  if (dtype == DType::f32) return require_finite<u32>(name, bytes.data(), count, 0x7F800000u);
+  if (dtype == DType::f16) return require_finite<u16>(name, bytes.data(), count, u16{0x7C00});
+  require_finite<u16>(name, bytes.data(), count, u16{0x7F80});
+}
+
+std::string text_of(const std::vector<i64>& dims) {
+  std::string s;
+  for (i64 d : dims) s += cat(s.empty() ? "" : ",", d);
+  return "[" + s + "]";
+}
+
+void require_shape(const std::string& name, const std::vector<i64>& found, const std::vector<i64>& wanted) {
+  check(found == wanted, ErrorKind::bad_input, "tensor \"", name, "\" is ", text_of(found), ", but config.json asks for ", text_of(wanted));
+}
+
+// "model.layers.0.mlp.up_proj.weight" -> "model.layers.0.mlp.up_proj"
+std::string layer_of(const std::string& weight) { return weight.substr(0, weight.rfind('.')); }
+
+}  // namespace
+
+Model::Model(const std::string& directory)
+    : checkpoint_(directory),
+      config_(within((checkpoint_.path() / "config.json").string(), [&] { return read_config(checkpoint_.config()); })),
+      family_(family_of(config_)), packed_(PackedWeights::described_by(checkpoint_.config())) {
+  check_shapes(family_.embedding(config_));
+  for (i64 i = 0; i < config_.layers; ++i) check_shapes(family_.block(config_, i));
+  check_shapes(family_.head(config_));
+}
+
+bool Model::is_packed(const std::string& weight) const { return packed_ && packed_->holds(checkpoint_, layer_of(weight)); }
+
+void Model::check_shapes(const Program& program) const {
+  for (const WeightRef& w : program.weights) {
+    const std::string name = program.prefix + w.name;
+    std::vector<i64> wanted = {w.rows};
+    if (w.cols > 0) wanted.push_back(w.cols);
+    if (is_packed(name)) {
+      const auto [rows, cols] = packed_->shape(checkpoint_, layer_of(name));
+      require_shape(name, {rows, cols}, wanted);
+      continue;
+    }
+    const TensorInfo& tensor = checkpoint_.at(name);
+    require_shape(name, tensor.shape, wanted);
+    check(is_float(tensor.dtype), ErrorKind::bad_input, checkpoint_.file_of(name).string(), ": tensor \"", name, "\" is ",
+          name_of(tensor.dtype), "; weights must be F32, F16 or BF16");
+  }
+}
+
+DType Model::weight_type(const std::string& name) const {
+  return is_packed(name) ? config_.dtype : checkpoint_.at(name).dtype;
+}
+
+void Model::load(Backend& backend, Tensor dst, const std::string& name, bool refuse_nonfinite) const {
+  std::vector<std::byte> bytes(static_cast<size_t>(dst.bytes()));
+  if (is_packed(name)) {
+    Tensor host = dst;
+    host.data = bytes.data();
+    dequantize(host, packed_->read(checkpoint_, layer_of(name), dst.dtype));
+  } else {
+    checkpoint_.read(name, bytes);
+    if (refuse_nonfinite)
+      within(checkpoint_.file_of(name).string(), [&] { require_finite(name, bytes, dst.dtype, dst.size()); });
+  }
+  backend.upload(dst, bytes.data());
+}
+
+}  // namespace signround

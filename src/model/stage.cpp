@@ -1,0 +1,30 @@
+#include "model/stage.h"
+
+namespace signround {
+
+Stage::Stage(Arena& arena, Backend& backend, const Model& model, Program program, PlanOptions options,
+             const std::vector<QuantSpec>& specs)
+    : backend_(backend), model_(model), program_(std::move(program)) {
+  options.activation = backend.activation_type();
+  for (size_t i = 0; i < program_.weights.size(); ++i) {
+    const WeightRef& ref = program_.weights[i];
+    const DType type = model.weight_type(program_.prefix + ref.name);
+    weights_.push_back(ref.cols > 0 ? arena.take(type, {ref.rows, ref.cols}) : arena.take(type, {ref.rows}));
+    options.weight_types.push_back(type);
+    options.trainable.push_back(!specs.empty() && specs[i].quantized());
+  }
+  for (const RopeTable& table : program_.rope_tables)
+    rope_tables_.push_back(arena.take(DType::f32, {options.tokens, 2 * static_cast<i64>(table.inv_freq.size())}));
+  plan_ = make_plan(program_, options);
+  void* memory = arena.take_bytes(plan_.bytes);
+  if (memory) executor_ = std::make_unique<Executor>(backend_, program_, plan_, memory, weights_, rope_tables_);
+}
+
+void Stage::load(bool refuse_nonfinite) const {
+  for (size_t i = 0; i < weights_.size(); ++i)
+    model_.load(backend_, weights_[i], program_.prefix + program_.weights[i].name, refuse_nonfinite);
+  for (size_t i = 0; i < rope_tables_.size(); ++i)
+    backend_.upload(rope_tables_[i], rope_angles(program_.rope_tables[i], plan_.options.tokens).data());
+}
+
+}  // namespace signround

@@ -1,0 +1,72 @@
+#include "pipeline/block_work.h"
+
+#include <algorithm>
+
+namespace signround {
+namespace {
+
+PlanOptions plan_options(const TuneOptions& tune) {
+  PlanOptions plan;
+  plan.tuning = tune.steps > 0;
+  plan.batch = plan.tuning ? tune.batch : 1;
+  plan.tokens = plan.tuning ? tune.tokens : 1;
+  plan.keep_weight_grads = tune.accumulate > 1;
+  return plan;
+}
+
+}  // namespace
+
+BlockWork::BlockWork(Arena& arena, Backend& backend, const Model& model, const Program& program, const std::vector<QuantSpec>& specs,
+                     const TuneOptions& tune)
+    : backend_(backend), tune_(tune), stage_(arena, backend, model, program, plan_options(tune), specs),
+      quant_(BlockQuant::place(arena, program, stage_.weights(), specs, tune.steps > 0)), state_(place_state(arena, tune)) {
+  i64 weights = 0, groups = 0;
+  quant_.each([&](size_t i) {
+    const WeightRef& ref = program.weights[i];
+    weights = std::max(weights, ref.rows * ref.cols);
+    groups = std::max(groups, ref.rows * specs[i].groups(ref.cols));
+  });
+  codes_ = arena.take(DType::u8, {weights});
+  scale_ = arena.take(DType::f16, {groups});
+  zero_ = arena.take(DType::u8, {groups});
+}
+
+TuneResult BlockWork::tune(Tensor inputs, Tensor targets, Sampler& sampler, const std::function<void(i64)>& issued) const {
+  return tune_block(backend_, executor(), quant_, state_, inputs, targets, sampler, tune_, issued);
+}
+
+QuantizedLinear BlockWork::codes_of(size_t weight) const {
+  const WeightRef& ref = stage_.program().weights[weight];
+  QuantizedLinear layer;
+  layer.name = stage_.program().layer_name(ref);
+  layer.rows = ref.rows;
+  layer.cols = ref.cols;
+  layer.spec = quant_.specs[weight];
+  layer.weight_type = quant_.tensors[weight].w.dtype;
+  const i64 groups = layer.groups();
+  const Tensor codes = view(codes_.data, DType::u8, ref.rows, ref.cols), scale = view(scale_.data, DType::f16, ref.rows, groups);
+  const Tensor zero = view(zero_.data, DType::u8, ref.rows, groups);
+  layer.codes.resize(static_cast<size_t>(codes.size()));
+  layer.scale.resize(static_cast<size_t>(scale.size()));
+  layer.zero.resize(static_cast<size_t>(zero.size()));
+  backend_.qdq_codes(codes, scale, zero, quant_.tensors[weight], layer.spec);
+  backend_.download(layer.codes.data(), codes);
+  backend_.download(layer.scale.data(), scale);
+  backend_.download(layer.zero.data(), zero);
+  return layer;
+}
+
+void BlockWork::each_layer(const std::function<void(const QuantizedLinear&)>& take) const {
+  quant_.each([&](size_t i) { take(codes_of(i)); });
+}
+
+double BlockWork::flops_per_step() const {
+  const Plan& plan = stage_.plan();
+  double flops = 0;
+  for (size_t s = 0; s < stage_.program().steps.size(); ++s)
+    flops += flops_forward(stage_.program(), stage_.program().steps[s], plan.options.batch, plan.options.tokens) +
+             flops_backward(stage_.program(), plan, s);
+  return flops * static_cast<double>(tune_.accumulate);
+}
+
+}  // namespace signround

@@ -1,0 +1,39 @@
+// One block on the backend: its stage, what is learned about it, the loop's state, and scratch for its integers, all in one arena.
+#pragma once
+#include "model/quantized.h"
+#include "model/stage.h"
+#include "quant/signround.h"
+
+namespace signround {
+
+class BlockWork {
+ public:
+  // A measuring arena tells what it takes. tune.steps == 0: round to nearest, nothing is run.
+  BlockWork(Arena& arena, Backend& backend, const Model& model, const Program& program, const std::vector<QuantSpec>& specs,
+            const TuneOptions& tune);
+
+  // Reads the block's weights; NaN or infinity is refused.
+  void load() const { stage_.load(true); }
+  // v = 0, lo = hi = 1.
+  void round_to_nearest() const { quant_.start(backend_); }
+  TuneResult tune(Tensor inputs, Tensor targets, Sampler& sampler, const std::function<void(i64)>& issued) const;
+  // wq of the learned parameters, for runs of executor().
+  void quantize() const { quant_.quantize(backend_, executor()); }
+  // The integers of every quantized layer, one after another.
+  void each_layer(const std::function<void(const QuantizedLinear&)>& take) const;
+
+  const Executor& executor() const { return stage_.executor(); }
+  double flops_per_step() const;  // of one tuning step
+
+ private:
+  QuantizedLinear codes_of(size_t weight) const;
+
+  Backend& backend_;
+  TuneOptions tune_;
+  Stage stage_;
+  BlockQuant quant_;
+  TuningState state_;
+  Tensor codes_, scale_, zero_;  // as large as the largest layer needs
+};
+
+}  // namespace signround

@@ -1,0 +1,47 @@
+#include "pipeline/layers.h"
+
+#include "quant/scheme.h"
+
+namespace signround {
+
+i64 LayerPlan::quantized_weights() const {
+  i64 sum = 0;
+  for (const PlannedLayer& layer : linears) sum += layer.spec.quantized() ? layer.rows * layer.cols : 0;
+  return sum;
+}
+
+LayerPlan plan_layers(const Model& model, const QuantizeOptions& options) {
+  constexpr QuantSpec kPlain{.bits = 16, .group = -1, .symmetric = true};
+  LayerPlan plan;
+  std::vector<std::string> names;
+  for (i64 i = 0; i < model.config().layers; ++i) {
+    const Program& block = plan.blocks.emplace_back(model.family().block(model.config(), i));
+    std::vector<QuantSpec>& specs = plan.specs.emplace_back();
+    for (const WeightRef& w : block.weights) {
+      specs.push_back(kPlain);
+      if (!w.linear) continue;
+      const std::string name = block.layer_name(w);
+      const std::string reason = reason_to_skip(name, w.rows, w.cols, options.ignore_layers);
+      if (reason.empty()) {
+        specs.back() = options.spec;
+      } else {
+        plan.skipped.push_back(cat(name, ": ", reason));
+        plan.scheme.skipped.push_back(name);
+      }
+      plan.linears.push_back({name, w.rows, w.cols, specs.back(), model.weight_type(block.prefix + w.name)});
+      names.push_back(name);
+    }
+  }
+  check_ignored(options.ignore_layers, names);
+  check(plan.quantized_weights() > 0, ErrorKind::usage, "no linear layer is left to quantize: all ", plan.linears.size(),
+        " are ignored or have sides that are no multiples of 32");
+  plan.scheme.spec = options.spec;
+  plan.scheme.block_prefix = model.family().block_prefix;
+  plan.scheme.iters = options.iters;
+  plan.scheme.nsamples = options.nsamples;
+  plan.scheme.seqlen = options.seqlen;
+  plan.scheme.batch_size = options.batch_size;
+  return plan;
+}
+
+}  // namespace signround

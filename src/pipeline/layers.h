@@ -1,0 +1,25 @@
+// Which linear layers of a model are quantized and how: decided once, before anything is read or tuned.
+#pragma once
+#include <string>
+#include <vector>
+
+#include "export/model_writer.h"
+#include "model/model.h"
+#include "pipeline/quantize.h"
+
+namespace signround {
+
+struct LayerPlan {
+  std::vector<Program> blocks;                 // one a layer of the network
+  std::vector<std::vector<QuantSpec>> specs;   // [block][weight of its program]
+  std::vector<PlannedLayer> linears;           // of all blocks, in order
+  std::vector<std::string> skipped;            // "name: reason"
+  ExportScheme scheme;
+
+  i64 quantized_weights() const;
+};
+
+// Throws Error{usage} if ignore_layers names nothing, or if nothing is left to quantize.
+LayerPlan plan_layers(const Model& model, const QuantizeOptions& options);
+
+}  // namespace signround

@@ -1,0 +1,62 @@
+// The tuning loop's own steps: what a device can do without asking the host. State: see TuningState.
+#pragma once
+#include "base/error.h"
+#include "ops/cpu/norm.h"
+#include "ops/ops.h"
+
+namespace signround::SIGNROUND_ISA {
+
+// to[i] = from[i], converted.
+template <class To, class From>
+void convert(To* to, const From* from, i64 n) {
+  parallel_ranges(n, kTaskElements, [&](i64 first, i64 last) {
+    for (i64 i = first; i < last; ++i) to[i] = cast<To>(from[i]);
+  });
+}
+
+// TuningState.counters by name.
+struct Counters {
+  i32 micro, step, best_step, is_best;
+};
+inline Counters& counters(const TuningState& state) {
+  check(state.counters.dtype == DType::i32 && state.counters.size() == 4, ErrorKind::bug, "tuning counters are i32 [4]");
+  return *static_cast<Counters*>(state.counters.data);
+}
+
+// The entry of a [steps] array that belongs to the current step.
+template <class T>
+T& at_step(Tensor array, const TuningState& state) {
+  const i64 step = counters(state).step;
+  check(step >= 0 && step < array.size(), ErrorKind::bug, "tuning step ", step, " of ", array.size());
+  return array.as<T>()[step];
+}
+
+// y[b] = cache[order[micro * B + b]], a sample being `tokens` rows of `cols`.
+template <class T, class C>
+void gather(T* y, const C* cache, i64 rows, i64 cols, i64 tokens, i64 cached_rows, const TuningState& state) {
+  const i64 batch = rows / tokens, first = counters(state).micro * batch, sample = tokens * cols;
+  check(first >= 0 && first + batch <= state.order.size(), ErrorKind::bug, "micro-batch past the end of the order of samples");
+  const i32* order = state.order.as<i32>() + first;
+  for (i64 b = 0; b < batch; ++b) {
+    check(order[b] >= 0 && (order[b] + 1) * tokens <= cached_rows, ErrorKind::bug, "sample ", order[b], " is not in the cache");
+    convert(y + b * sample, cache + order[b] * sample, sample);
+  }
+}
+
+inline void next_micro(const TuningState& state) { ++counters(state).micro; }
+inline void next_step(const TuningState& state) { ++counters(state).step; }
+
+// The first of equal losses stays the best; NaN never is.
+template <class T>
+void judge(const TuningState& state) {
+  const T loss = at_step<T>(state.loss, state);
+  T& best = *state.best.as<T>();
+  Counters& c = counters(state);
+  c.is_best = loss < best;
+  if (c.is_best) {
+    best = loss;
+    c.best_step = c.step;
+  }
+}
+
+}  // namespace signround::SIGNROUND_ISA

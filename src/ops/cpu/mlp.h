@@ -1,0 +1,84 @@
+// The gated unit, the residual, the bias: elementwise.
+#pragma once
+#include "ops/cpu/math.h"
+#include "ops/cpu/norm.h"
+
+namespace signround::SIGNROUND_ISA {
+
+// f(first, last) over ranges of n elements.
+template <class F>
+inline void for_elements(i64 n, F f) { parallel_ranges(n, kTaskElements, f); }
+
+// out = term(i) or out += term(i); nothing if out is null.
+template <class T, class F>
+inline void accumulate(T* out, Acc acc, i64 first, i64 last, F term) {
+  if (out == nullptr) return;
+  if (acc == Acc::set)
+    for (i64 i = first; i < last; ++i) out[i] = term(i);
+  else
+    for (i64 i = first; i < last; ++i) out[i] += term(i);
+}
+
+// y = a + b
+template <class T>
+void add(T* y, const T* a, const T* b, i64 n) {
+  for_elements(n, [&](i64 first, i64 last) { accumulate(y, Acc::set, first, last, [&](i64 i) { return a[i] + b[i]; }); });
+}
+
+// y += b, row by row
+template <class T, class W>
+void add_bias(T* y, const W* b, i64 rows, i64 cols) {
+  for_rows(rows, cols, [&](i64 row) {
+    for (i64 i = 0; i < cols; ++i) y[row * cols + i] += cast<T>(b[i]);
+  });
+}
+
+// da = dy
+template <class T>
+void add_bwd(T* da, Acc acc, const T* dy, i64 n) {
+  for_elements(n, [&](i64 first, i64 last) { accumulate(da, acc, first, last, [&](i64 i) { return dy[i]; }); });
+}
+
+// Both activations are x sigmoid(inner(x)):   silu: inner = x,   gelu_tanh: inner = 2 sqrt(2/pi) (x + 0.044715 x^3).
+// act'(x) = s + x s (1 - s) inner'(x),   s = sigmoid(inner(x))
+struct Silu {
+  template <class T>
+  static T inner(T x) { return x; }
+  template <class T>
+  static T inner_slope(T) { return T(1); }
+};
+struct GeluTanh {
+  static constexpr double kScale = 1.5957691216057308, kCube = 0.044715;  // 2 sqrt(2/pi)
+  template <class T>
+  static T inner(T x) { return T(kScale) * x * (T(1) + T(kCube) * x * x); }
+  template <class T>
+  static T inner_slope(T x) { return T(kScale) * (T(1) + T(3 * kCube) * x * x); }
+};
+
+template <class Act, class T>
+inline T activate(T x) { return x * sigmoid_(Act::inner(x)); }
+
+template <class Act, class T>
+inline T activate_slope(T x) {
+  const T s = sigmoid_(Act::inner(x));
+  return s + x * s * (T(1) - s) * Act::inner_slope(x);
+}
+
+// y = act(g) o u
+template <class Act, class T>
+void glu(T* y, const T* g, const T* u, i64 n) {
+  for_elements(n, [&](i64 first, i64 last) {
+    accumulate(y, Acc::set, first, last, [&](i64 i) { return activate<Act>(g[i]) * u[i]; });
+  });
+}
+
+// dg = dy o u o act'(g),   du = dy o act(g);   either may be null
+template <class Act, class T>
+void glu_bwd(T* dg, T* du, Acc acc_g, Acc acc_u, const T* dy, const T* g, const T* u, i64 n) {
+  for_elements(n, [&](i64 first, i64 last) {
+    accumulate(dg, acc_g, first, last, [&](i64 i) { return dy[i] * u[i] * activate_slope<Act>(g[i]); });
+    accumulate(du, acc_u, first, last, [&](i64 i) { return dy[i] * activate<Act>(g[i]); });
+  });
+}
+
+}  // namespace signround::SIGNROUND_ISA

@@ -1,17 +1,15 @@
 // The program as users meet it: exit codes, one-line errors on stderr, results alone on stdout. SIGNROUND names the program.
-#include <doctest/doctest.h>
 #include <sys/wait.h>
 
 #include <cstdlib>
-#include <filesystem>
 #include <fstream>
 #include <sstream>
 #include <string>
 
 #include "io/json.h"
+#include "scratch.h"
 
 using namespace signround;
-namespace fs = std::filesystem;
 
 namespace {
 
@@ -22,39 +20,31 @@ struct Outcome {
   std::string out, err;
 };
 
-std::string slurp(const fs::path& path) {
+std::string slurp(const Path& path) {
   std::ostringstream text;
   text << std::ifstream(path, std::ios::binary).rdbuf();
   return text.str();
 }
 
-// A directory of this test's own, gone afterwards.
-struct Scratch {
-  fs::path path;
-  Scratch() {
-    std::string pattern = (fs::temp_directory_path() / "signround-cli-XXXXXX").string();
-    REQUIRE(mkdtemp(pattern.data()));
-    path = pattern;
-  }
-  ~Scratch() { fs::remove_all(path); }
-  std::string file(const std::string& name, const std::string& content) const {
-    std::ofstream(path / name, std::ios::binary) << content;
-    return (path / name).string();
-  }
-  std::string name(const std::string& name) const { return (path / name).string(); }
-};
+// Makes a file; its name as the shell wants it.
+std::string file(const Scratch& scratch, const std::string& name, const std::string& content) {
+  std::ofstream(scratch / name, std::ios::binary) << content;
+  return "'" + (scratch / name).string() + "'";
+}
+
+std::string program() {
+  const char* named = std::getenv("SIGNROUND");
+  return named ? named : "build/signround";
+}
 
 // Runs `signround WORDS` through the shell; `redirect` may send its output elsewhere.
 Outcome run(const std::string& words, const std::string& redirect = "") {
   const Scratch scratch;
-  const char* named = std::getenv("SIGNROUND");
-  const std::string out = scratch.name("out"), err = scratch.name("err");
-  const std::string command = (named ? named : "build/signround") + (" " + words) + " </dev/null >" + out + " 2>" + err + " " + redirect;
+  const Path out = scratch / "out", err = scratch / "err";
+  const std::string command = cat(program(), " ", words, " </dev/null >", out, " 2>", err, " ", redirect);
   const int status = std::system(command.c_str());
   return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, slurp(out), slurp(err)};
 }
-
-bool has(std::string_view text, std::string_view part) { return text.find(part) != std::string_view::npos; }
 
 // Fails unless the command ends with `code`, nothing on stdout and one line on stderr that contains `part`.
 void check_error(const std::string& words, int code, std::string_view part) {
@@ -65,7 +55,7 @@ void check_error(const std::string& words, int code, std::string_view part) {
   CHECK(o.out == "");
   CHECK(o.err.starts_with("error: "));
   CHECK(o.err.find('\n') == o.err.size() - 1);
-  CHECK(has(o.err, part));
+  CHECK(contains(o.err, part));
 }
 
 std::string ids_text(int n) {
@@ -83,7 +73,7 @@ TEST_CASE("cli: help and version") {
   CHECK(help.err == "");
   for (const char* verb : {"quantize", "eval", "generate", "inspect", "explain", "tokenize", "doctor"}) {
     CAPTURE(verb);
-    CHECK(has(help.out, verb));
+    CHECK(contains(help.out, verb));
     const Outcome brief = run(std::string(verb) + " -h"), full = run(std::string(verb) + " --help");
     CHECK(brief.code == 0);
     CHECK(full.code == 0);
@@ -91,8 +81,8 @@ TEST_CASE("cli: help and version") {
     CHECK(full.out.size() > brief.out.size());
     CHECK(run("help " + std::string(verb)).out == full.out);
   }
-  CHECK(has(run("quantize --help").out, "default: 200; example: --iters 100"));
-  CHECK(has(run("help exit-codes").out, "out of memory"));
+  CHECK(contains(run("quantize --help").out, "default: 200; example: --iters 100"));
+  CHECK(contains(run("help exit-codes").out, "out of memory"));
 }
 
 TEST_CASE("cli: a wrong command line is exit 2 and one line") {
@@ -114,24 +104,24 @@ TEST_CASE("cli: a wrong command line is exit 2 and one line") {
 
 TEST_CASE("cli: bad input is exit 3, what cannot be written exit 4, and nothing is left behind") {
   const Scratch scratch;
-  const std::string ids = scratch.file("ids", ids_text(500));
+  const std::string ids = file(scratch, "ids", ids_text(500));
   const std::string tuning = " --iters 2 --nsamples 4 --seqlen 32 --batch-size 2 --scheme W4A16G32 ";
-  check_error("quantize /no/such/model -o " + scratch.name("out") + tuning, 3, "/no/such/model");
+  check_error("quantize /no/such/model -o " + (scratch / "out").string() + tuning, 3, "/no/such/model");
   check_error("eval " + kModel + " --seqlen 16 --ids /no/such/ids", 3, "/no/such/ids");
   check_error("eval " + kModel + " --seqlen 2048 --ids " + ids, 3, "--seqlen");
-  check_error("eval " + kModel + " --seqlen 16 --ids " + scratch.file("far", "1 2 3 99999999 5"), 3, "99999999");
-  check_error("eval " + kModel + " --seqlen 16 --ids " + scratch.file("words", "1 2 three 4"), 3, "three");
-  check_error("inspect " + scratch.file("short.safetensors", "abc"), 3, "short.safetensors");
-  check_error("inspect " + scratch.file("name\nwith\nlines.safetensors", "abc").replace(0, 0, "'") + "'", 3, "name with lines");
+  check_error("eval " + kModel + " --seqlen 16 --ids " + file(scratch, "far", "1 2 3 99999999 5"), 3, "99999999");
+  check_error("eval " + kModel + " --seqlen 16 --ids " + file(scratch, "words", "1 2 three 4"), 3, "three");
+  check_error("inspect " + file(scratch, "short.safetensors", "abc"), 3, "short.safetensors");
+  check_error("inspect " + file(scratch, "name\nwith\nlines.safetensors", "abc"), 3, "name with lines");
   check_error("quantize " + kModel + " -o /proc/out --ids " + ids + tuning, 4, "/proc/out");
-  CHECK(!fs::exists(scratch.name("out")));
-  CHECK(!fs::exists(scratch.name("out.partial")));
+  CHECK(!std::filesystem::exists((scratch / "out").string()));
+  CHECK(!std::filesystem::exists((scratch / "out.partial").string()));
   CHECK(run("--version", ">/dev/full").code == 4);
 }
 
 TEST_CASE("cli: quantize, then read what it wrote") {
   const Scratch scratch;
-  const std::string ids = scratch.file("ids", ids_text(2000)), out = scratch.name("w4");
+  const std::string ids = file(scratch, "ids", ids_text(2000)), out = (scratch / "w4").string();
   const std::string common = "quantize " + kModel + " -o " + out + " --ids " + ids +
                              " --iters 3 --nsamples 8 --seqlen 32 --batch_size 2 --scheme W4A16G32 --format=auto_round --json";
   const Outcome made = run(common);
@@ -141,7 +131,7 @@ TEST_CASE("cli: quantize, then read what it wrote") {
   CHECK(report.array("outputs").at(0).string() == out);
   CHECK(report.integer("bits") == 4);
   CHECK(report.array("blocks").size() > 0);
-  CHECK(has(made.err, "loss "));  // a line a block
+  CHECK(contains(made.err, "loss "));  // a line a block
 
   check_error(common, 4, "--force");
   CHECK(run(common + " --force --quiet").err == "");
@@ -149,37 +139,35 @@ TEST_CASE("cli: quantize, then read what it wrote") {
   const std::string eval = "eval " + out + " --ids " + ids + " --seqlen 64 --windows 3";
   const Outcome plain = run(eval), json = run(eval + " --json");
   CHECK(plain.out.starts_with("perplexity "));
-  CHECK(has(plain.out, " (tokens 189)\n"));
+  CHECK(contains(plain.out, " (tokens 189)\n"));
   CHECK(parse_json(json.out).integer("tokens") == 189);
   CHECK(parse_json(json.out).number("perplexity") > 1);
 
   const Json seen = parse_json(run("inspect --json " + out).out);
   CHECK(seen.array("problems").empty());
   CHECK(seen.array("tensors").size() > 0);
-  CHECK(has(run("inspect " + out).out, "auto_round"));
+  CHECK(contains(run("inspect " + out).out, "auto_round"));
 }
 
 TEST_CASE("cli: explain and doctor") {
-  CHECK(has(run("explain " + kModel).out, "self_attn.q_proj"));
+  CHECK(contains(run("explain " + kModel).out, "self_attn.q_proj"));
   CHECK(parse_json(run("explain --seqlen 64 --json " + kModel).out).array("steps").size() > 5);
   check_error("explain --layer 99 " + kModel, 2, "blocks 0 to");
-  CHECK(has(run("doctor").out, "cpu"));
+  CHECK(contains(run("doctor").out, "cpu"));
   CHECK(parse_json(run("doctor --threads 1 --json").out).integer("threads") == 1);
 }
 
 TEST_CASE("cli: a signal asks a run to stop: exit 6, the command to repeat, nothing left") {
   const Scratch scratch;
-  const std::string ids = scratch.file("ids", ids_text(5000)), out = scratch.name("never");
-  const char* named = std::getenv("SIGNROUND");
-  const std::string program = named ? named : "build/signround";
-  const std::string command = program + " quantize " + kModel + " -o " + out + " --ids " + ids +
+  const std::string ids = file(scratch, "ids", ids_text(5000)), out = (scratch / "never").string();
+  const std::string command = program() + " quantize " + kModel + " -o " + out + " --ids " + ids +
                               " --iters 1000000 --nsamples 8 --seqlen 64 --batch-size 2 --scheme W4A16G32";
-  const std::string err = scratch.name("err"), output = scratch.name("stdout");
+  const std::string err = (scratch / "err").string(), output = (scratch / "stdout").string();
   const int status = std::system(("timeout -s INT 2 " + command + " >" + output + " 2>" + err + "; exit $?").c_str());
   CHECK(WEXITSTATUS(status) == 124);  // of timeout: it had to send the signal
   CHECK(slurp(output) == "");
-  CHECK(has(slurp(err), "to run it again: " + command));
-  CHECK(!fs::exists(out));
-  CHECK(!fs::exists(out + ".partial"));
+  CHECK(contains(slurp(err), "to run it again: " + command));
+  CHECK(!std::filesystem::exists(out));
+  CHECK(!std::filesystem::exists(out + ".partial"));
   CHECK(WEXITSTATUS(std::system(("timeout --preserve-status -s TERM 1 " + command + " >/dev/null 2>&1; exit $?").c_str())) == 6);
 }

@@ -1,6 +1,5 @@
-// The verbs, and the flags that several of them share. Each verb is one file: its table and what it does stand side by side there.
+// The verbs, and the flags that several of them share. Each verb is one file, its table beside what it does.
 #pragma once
-#include "base/threads.h"
 #include "cli/options.h"
 #include "ops/ops.h"
 
@@ -19,17 +18,15 @@ inline constexpr Flag kPrecisionFlag = {
     .name = "--precision", .kind = FlagKind::choice, .value = "fp32|bf16", .fallback = "fp32",
     .help = "of the factors of matrix products; sums are always fp32", .example = "--precision bf16"};
 inline constexpr Flag kThreadsFlag = {
-    .name = "--threads", .kind = FlagKind::integer, .value = "N", .help = "processor threads, all if absent; the result is the same",
-    .example = "--threads 8", .least = 1, .most = kMaxThreads};
+    .name = "--threads", .kind = FlagKind::integer, .value = "N",
+    .help = "processor threads, all if absent; results are the same", .example = "--threads 8", .least = 1, .most = 1024};
 inline constexpr Flag kSeedFlag = {
-    .name = "--seed", .kind = FlagKind::integer, .value = "N", .fallback = "42", .help = "of every random choice: same seed, same bytes",
-    .example = "--seed 7", .least = 0, .most = 1e18};
+    .name = "--seed", .kind = FlagKind::integer, .value = "N", .fallback = "42",
+    .help = "of every random choice: same seed, same bytes", .example = "--seed 7", .least = 0, .most = 1e18};
 inline constexpr Flag kJsonFlag = {.name = "--json", .help = "the result as one JSON object on stdout"};
 inline constexpr Flag kQuietFlag = {.name = "--quiet", .help = "no progress on stderr"};
 
-inline Precision precision_of(const Arguments& args) { return args.text("--precision") == "bf16" ? Precision::bf16 : Precision::f32; }
-inline void use_threads(const Arguments& args) {
-  if (args.given("--threads")) set_thread_count(static_cast<int>(args.integer("--threads")));
-}
+Precision precision_of(const Arguments& args);  // of kPrecisionFlag
+void use_threads(const Arguments& args);        // as kThreadsFlag says, if it was given
 
 }  // namespace signround

@@ -1,4 +1,4 @@
-// What the commands share about the terminal: stdout carries results alone, stderr one-line notes, SIGINT and SIGTERM ask to stop.
+// What the commands share about the terminal: stdout carries results alone, stderr notes, SIGINT and SIGTERM ask to stop.
 #pragma once
 #include <atomic>
 #include <string>

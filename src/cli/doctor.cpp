@@ -1,6 +1,7 @@
 // `signround doctor`: what this machine and this build have, measured where that says more.
 #include <fstream>
 
+#include "base/threads.h"
 #include "cli/commands.h"
 #include "cli/console.h"
 #include "cli/help.h"
@@ -69,7 +70,7 @@ const Command doctor_command = {
     .name = "doctor",
     .argument = "",
     .summary = "device, memory, speed, and what this build contains",
-    .details = "The speed is that of matrix products, measured in a fraction of a second: block lines of quantize are shown beside it.",
+    .details = "The speed is that of matrix products, measured here and now. The block lines of quantize are shown beside it.",
     .example = "signround doctor",
     .flags = kFlags,
     .run = run,

@@ -1,7 +1,6 @@
 // `signround eval`: perplexity of a model, as it is or as quantize wrote it.
 #include "eval/perplexity.h"
 
-#include "base/threads.h"
 #include "cli/commands.h"
 #include "cli/console.h"
 #include "cli/progress.h"
@@ -12,12 +11,12 @@ namespace {
 constexpr Flag kFlags[] = {
     {.name = "--ppl", .kind = FlagKind::text, .value = "FILE", .help = "text to score",
      .example = "--ppl data/heldout.txt"},
-    {.name = "--ids", .kind = FlagKind::text, .value = "FILE", .help = "token ids to score instead of a text, separated by white space",
-     .example = "--ids heldout.ids"},
+    {.name = "--ids", .kind = FlagKind::text, .value = "FILE",
+     .help = "token ids to score instead of a text, separated by white space", .example = "--ids heldout.ids"},
     {.name = "--seqlen", .kind = FlagKind::integer, .value = "N", .fallback = "2048", .help = "tokens in a window",
      .example = "--seqlen 512", .least = 2, .most = 1 << 20},
-    {.name = "--windows", .kind = FlagKind::integer, .value = "N", .fallback = "0", .help = "only the first so many windows; 0: all",
-     .example = "--windows 40", .least = 0, .most = 1e18},
+    {.name = "--windows", .kind = FlagKind::integer, .value = "N", .fallback = "0",
+     .help = "only the first so many windows; 0: all", .example = "--windows 40", .least = 0, .most = 1e18},
     {.name = "--batch-size", .kind = FlagKind::integer, .value = "N", .fallback = "1", .help = "windows at a time",
      .example = "--batch-size 4", .least = 1, .most = 1 << 16},
     kDeviceFlag, kPrecisionFlag, kThreadsFlag, kJsonFlag, kQuietFlag,
@@ -57,8 +56,8 @@ const Command eval_command = {
     .name = "eval",
     .argument = "MODEL",
     .summary = "perplexity of a model, original or quantized, on a text",
-    .details = "The tokens of the file are cut into windows of --seqlen that do not overlap. Each is scored from its second token on;\n"
-               "what remains at the end is dropped. Prints: perplexity X (tokens N).",
+    .details = "The tokens of the file are cut into windows of --seqlen without overlap, each scored from its second token on.\n"
+               "What remains at the end is dropped. Prints: perplexity X (tokens N).",
     .example = "signround eval OUT --ppl data/heldout.txt --seqlen 512",
     .flags = kFlags,
     .run = run,

@@ -13,8 +13,8 @@ constexpr Flag kFlags[] = {
      .least = 0, .most = 1e6},
     {.name = "--seqlen", .kind = FlagKind::integer, .value = "N", .fallback = "2048", .help = "tokens of a sample",
      .example = "--seqlen 512", .least = 2, .most = 1 << 20},
-    {.name = "--batch-size", .kind = FlagKind::integer, .value = "N", .fallback = "8", .help = "samples that a step computes at a time",
-     .example = "--batch-size 4", .least = 1, .most = 1 << 16},
+    {.name = "--batch-size", .kind = FlagKind::integer, .value = "N", .fallback = "8",
+     .help = "samples that a step computes at a time", .example = "--batch-size 4", .least = 1, .most = 1 << 16},
     kJsonFlag,
 };
 
@@ -66,7 +66,7 @@ const Command explain_command = {
     .name = "explain",
     .argument = "MODEL",
     .summary = "a block as the list of steps that quantize runs: shapes, memory, arithmetic, gradients",
-    .details = "The table is derived, not written: forward runs it downwards, backward upwards. After it comes the map of the arena.",
+    .details = "The table is derived, not written: forward runs it down, backward up. After it comes the map of the arena.",
     .example = "signround explain data/model --seqlen 256",
     .flags = kFlags,
     .run = run,

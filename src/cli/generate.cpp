@@ -10,12 +10,13 @@ namespace {
 constexpr Flag kFlags[] = {
     {.name = "--prompt", .shortcut = "-p", .kind = FlagKind::text, .value = "TEXT", .help = "text to continue",
      .example = "--prompt \"Once upon a time\"", .required = true},
-    {.name = "--tokens", .shortcut = "-n", .kind = FlagKind::integer, .value = "N", .fallback = "64", .help = "at most so many new tokens",
-     .example = "-n 200", .least = 1, .most = 1 << 20},
+    {.name = "--tokens", .shortcut = "-n", .kind = FlagKind::integer, .value = "N", .fallback = "64",
+     .help = "at most so many new tokens", .example = "-n 200", .least = 1, .most = 1 << 20},
     {.name = "--temperature", .kind = FlagKind::real, .value = "X", .fallback = "0", .help = "0: the likeliest token each time",
      .example = "--temperature 0.8", .least = 0, .most = 100},
     {.name = "--top-p", .kind = FlagKind::real, .value = "X", .fallback = "1",
-     .help = "draw only from the likeliest tokens that together have this probability", .example = "--top-p 0.9", .least = 0, .most = 1},
+     .help = "draw only from the likeliest tokens that together have this probability", .example = "--top-p 0.9",
+     .least = 0, .most = 1},
     kSeedFlag, kDeviceFlag, kPrecisionFlag, kThreadsFlag, kJsonFlag,
 };
 

@@ -11,28 +11,33 @@ struct Topic {
 };
 
 constexpr Topic kTopics[] = {
-    {"schemes", "names for bits and group sizes", R"(A scheme says how weights are stored: W4A16G64 keeps 4 bits a weight and one scale for
-each 64 of them. Without G the group is 128. --bits, --group-size (-1: a whole row), --asym and --sym change one thing each and win
-over --scheme.
+    {"schemes", "names for bits and group sizes",
+     R"(A scheme says how weights are stored: W4A16G64 keeps 4 bits a weight and one scale for
+each 64 of them. Without G the group is 128. --bits, --group-size (-1: a whole row), --asym and --sym change one thing each and
+win over --scheme.
 Symmetric grids have levels -2^(bits-1) .. 2^(bits-1)-1 and a scale that may be negative; asymmetric ones store a zero point.
 Fewer bits want smaller groups: W4A16 loses little as it is, 2 bits want G64 or G32.
 )"},
-    {"formats", "what is written", R"(auto_round  packed integers, scales and zero points (auto_round:auto_gptq packing; symmetric)
+    {"formats", "what is written",
+     R"(auto_round  packed integers, scales and zero points (auto_round:auto_gptq packing; symmetric)
 fake        the dequantized weights in the original type: as large as the original, loads anywhere
 Several at once, separated by commas, make a folder a format under OUT. One format is written to OUT itself.
 )"},
-    {"recipes", "sets of tuning options", R"(            --iters  --nsamples  --lr
+    {"recipes", "sets of tuning options",
+     R"(            --iters  --nsamples  --lr
 light           50        128    0.005
 default        200        128    1/iters
 best          1000        512    1/iters; 2/iters at 3 bits and fewer
 All with --seqlen 2048 --batch-size 8. Options given beside --recipe win. --iters 0 rounds to nearest and needs no text.
 )"},
-    {"datasets", "what calibration and perplexity read", R"(builtin      a text inside the program (quantize only)
+    {"datasets", "what calibration and perplexity read",
+     R"(builtin      a text inside the program (quantize only)
 FILE.txt     plain text
-FILE.jsonl   a JSON object a line, its "text"
+FILE.jsonl   a JSON object a line, its "text" (quantize only)
 --ids FILE   whitespace-separated token ids, so that a tokenizer that is not supported never stands in the way
 )"},
-    {"exit-codes", "what the program returns", R"(0  done
+    {"exit-codes", "what the program returns",
+     R"(0  done
 1  a bug in this program
 2  the command line is wrong
 3  the input is bad or not supported
@@ -47,7 +52,8 @@ An error is one line on stderr: what, where, what to do.
 }  // namespace
 
 std::string overview() {
-  std::string text = "signround quantizes Hugging Face language models by SignRound (arXiv 2309.05516)\n\nusage: signround COMMAND ...\n\n";
+  std::string text = "signround quantizes Hugging Face language models by SignRound (arXiv 2309.05516)\n\n";
+  text += "usage: signround COMMAND ...\n\n";
   const auto row = [&](std::string_view name, std::string_view summary) {
     text += cat("  ", name, std::string(name.size() < 12 ? 12 - name.size() : 1, ' '), summary, "\n");
   };

@@ -11,7 +11,7 @@ inline constexpr std::string_view kVersion = "0.1.0";
 
 std::string overview();  // the verbs, a line each
 
-// A verb's full help, or what users ask about across verbs: "exit-codes", "schemes", ... Throws Error{usage} that lists the topics.
+// A verb's full help, or what concerns several of them: "exit-codes", "schemes", ... Throws Error{usage} that lists the topics.
 std::string help_on(std::string_view topic);
 
 // Throws Error{usage} with the nearest verb.

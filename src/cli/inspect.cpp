@@ -125,7 +125,8 @@ void print_json(const Checkpoint& checkpoint, const Report& report, bool brief) 
 void run(const Arguments& args) {
   const Checkpoint checkpoint(args.argument);
   const Report report = examine(checkpoint);
-  args.toggle("--json") ? print_json(checkpoint, report, args.toggle("--brief")) : print(checkpoint, report, args.toggle("--brief"));
+  const auto show = args.toggle("--json") ? print_json : print;
+  show(checkpoint, report, args.toggle("--brief"));
 }
 
 }  // namespace
@@ -134,7 +135,7 @@ const Command inspect_command = {
     .name = "inspect",
     .argument = "PATH",
     .summary = "what a model directory or a .safetensors file holds, and what is wrong with it",
-    .details = "A file whose header is damaged is an error, exit 3. What this program could not work with is listed as a problem.",
+    .details = "A file whose header is damaged is an error, exit 3. What this program cannot work with is listed as a problem.",
     .example = "signround inspect data/model --brief",
     .flags = kFlags,
     .run = run,

@@ -57,7 +57,8 @@ void check_value(const Flag& flag, const std::string& value) {
     }
     case FlagKind::choice: {
       const std::vector<std::string_view> choices = split(flag.value, '|');
-      require(std::find(choices.begin(), choices.end(), value) != choices.end(), "one of ", flag.value, did_you_mean(value, choices));
+      const bool known = std::find(choices.begin(), choices.end(), value) != choices.end();
+      require(known, "one of ", flag.value, did_you_mean(value, choices));
     }
   }
 }
@@ -144,8 +145,8 @@ Arguments parse_arguments(const Command& command, std::span<const std::string> a
     const std::string& arg = args[i];
     if (only_arguments || !arg.starts_with('-') || arg == "-") {
       check(!command.argument.empty(), ErrorKind::usage, command.name, " takes no argument, but got ", arg);
-      check(!has_argument, ErrorKind::usage, command.name, " takes one ", command.argument, ", but got ", result.argument, " and ",
-            arg);
+      check(!has_argument, ErrorKind::usage, command.name, " takes one ", command.argument, ", but got ", result.argument,
+            " and ", arg);
       result.argument = arg;
       has_argument = true;
       continue;

@@ -59,8 +59,8 @@ class Arguments {
   std::map<std::string_view, std::string> values_;  // of the flags that were given
 };
 
-// Throws Error{usage}: an unknown option, with the nearest one; a value missing, not a number, out of range or not among the choices; an
-// argument missing or too many.
+// Throws Error{usage}: an unknown option, with the nearest one; a value missing, not a number, out of range or not among the
+// choices; an argument missing or too many.
 Arguments parse_arguments(const Command& command, std::span<const std::string> args);
 
 // brief: a line a flag. full: defaults and an example for each as well.

@@ -54,8 +54,8 @@ std::string bar_text(double fraction, double seconds, const std::string& text, i
   fraction = std::clamp(fraction, 0.0, 1.0);
   const size_t full = static_cast<size_t>(fraction * kBarCells);
   const std::string percent = std::to_string(static_cast<int>(fraction * 100)) + "%";
-  std::string bar = "[" + std::string(full, '=') + std::string(kBarCells - full, ' ') + "] " + std::string(4 - percent.size(), ' ');
-  bar += percent + "  " + text;
+  std::string bar = "[" + std::string(full, '=') + std::string(kBarCells - full, ' ') + "] ";
+  bar += std::string(4 - percent.size(), ' ') + percent + "  " + text;
   if (fraction > 0) bar += "  ETA " + human_seconds(seconds / fraction * (1 - fraction));
   return bar.substr(0, static_cast<size_t>(std::max(width, 0)));
 }

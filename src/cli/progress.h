@@ -34,8 +34,8 @@ std::string bar_text(double fraction, double seconds, const std::string& text, i
 
 std::string rate_text(double tflops);  // "151 GFLOP/s", "1.2 TFLOP/s"
 
-// "model.layers.3  loss 0.00123 -> 0.001 at 17  2.5 s  150 GFLOP/s (50 % of peak)  peak 0.5 GB". peak_tflops: what matrix products
-// reach on this device, 0 if that is not known.
+// "model.layers.3  loss 0.00123 -> 0.001 at 17  2.5 s  150 GFLOP/s (50 % of peak)  peak 0.5 GB". peak_tflops: what matrix
+// products reach on this device, 0 if that is not known.
 std::string block_line(const BlockReport& block, double peak_tflops);
 
 }  // namespace signround

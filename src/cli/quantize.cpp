@@ -17,8 +17,8 @@ namespace {
 constexpr double kMany = 1 << 24;  // steps, samples: more is a slip of the finger
 
 constexpr Flag kFlags[] = {
-    {.name = "--output", .shortcut = "-o", .kind = FlagKind::text, .value = "OUT", .help = "directory to make", .example = "-o model-w4",
-     .required = true},
+    {.name = "--output", .shortcut = "-o", .kind = FlagKind::text, .value = "OUT", .help = "directory to make",
+     .example = "-o model-w4", .required = true},
     {.name = "--scheme", .kind = FlagKind::text, .value = "NAME", .fallback = "W4A16",
      .help = "bits and group size: W<bits>A16, then G<group> unless that is 128", .example = "--scheme W2A16G64"},
     {.name = "--bits", .kind = FlagKind::integer, .value = "2|3|4|8", .help = "bits of a weight, in place of the scheme's",
@@ -29,7 +29,8 @@ constexpr Flag kFlags[] = {
     {.name = "--asym", .help = "a zero point for each group; the default is symmetric"},
     {.name = "--sym", .help = "no zero points"},
     {.name = "--format", .kind = FlagKind::words, .value = "LIST", .fallback = "auto_round",
-     .help = "what to write: auto_round, fake; several separated by commas make a folder each", .example = "--format auto_round,fake"},
+     .help = "what to write: auto_round, fake; several separated by commas make a folder each",
+     .example = "--format auto_round,fake"},
     {.name = "--recipe", .kind = FlagKind::choice, .value = "light|default|best", .fallback = "default",
      .help = "a set of tuning options; those given beside it win", .example = "--recipe light"},
     {.name = "--iters", .kind = FlagKind::integer, .value = "N", .fallback = "200",
@@ -38,14 +39,15 @@ constexpr Flag kFlags[] = {
     {.name = "--lr", .kind = FlagKind::real, .value = "X",
      .help = "first step size of the rounding offsets, falls to 0; if absent 1/iters; light: 0.005", .example = "--lr 0.005",
      .least = 1e-12, .most = 1e3},
-    {.name = "--minmax-lr", .kind = FlagKind::real, .value = "X", .help = "the same for the ranges of the groups; if absent as --lr",
-     .example = "--minmax-lr 0.002", .least = 1e-12, .most = 1e3},
+    {.name = "--minmax-lr", .kind = FlagKind::real, .value = "X",
+     .help = "the same for the ranges of the groups; if absent as --lr", .example = "--minmax-lr 0.002",
+     .least = 1e-12, .most = 1e3},
     {.name = "--nsamples", .kind = FlagKind::integer, .value = "N", .fallback = "128",
      .help = "calibration samples; best: 512", .example = "--nsamples 64", .least = 1, .most = kMany},
     {.name = "--seqlen", .kind = FlagKind::integer, .value = "N", .fallback = "2048", .help = "tokens of a sample",
      .example = "--seqlen 512", .least = 2, .most = 1 << 20},
-    {.name = "--batch-size", .kind = FlagKind::integer, .value = "N", .fallback = "8", .help = "samples that a step computes at a time",
-     .example = "--batch-size 4", .least = 1, .most = 1 << 16},
+    {.name = "--batch-size", .kind = FlagKind::integer, .value = "N", .fallback = "8",
+     .help = "samples that a step computes at a time", .example = "--batch-size 4", .least = 1, .most = 1 << 16},
     {.name = "--gradient-accumulate-steps", .kind = FlagKind::integer, .value = "N", .fallback = "1",
      .help = "batches summed up for one step", .example = "--gradient-accumulate-steps 4", .least = 1, .most = 1 << 16},
     {.name = "--dataset", .kind = FlagKind::text, .value = "FILE", .fallback = "builtin",
@@ -54,7 +56,8 @@ constexpr Flag kFlags[] = {
      .example = "--ids calibration.ids"},
     kSeedFlag,
     {.name = "--ignore-layers", .kind = FlagKind::words, .value = "LIST",
-     .help = "linear layers to leave as they are: names or parts of names, separated by commas", .example = "--ignore-layers down_proj"},
+     .help = "linear layers to leave as they are: names or parts of names, separated by commas",
+     .example = "--ignore-layers down_proj"},
     kDeviceFlag, kPrecisionFlag, kThreadsFlag,
     {.name = "--force", .help = "replace OUT if it exists"},
     kJsonFlag, kQuietFlag,
@@ -157,7 +160,8 @@ QuantizeOptions quantize_options(const Arguments& args) {
   o.iters = integer("--iters").value_or(recipe.iters);
   o.lr = real("--lr");
   if (!o.lr && recipe.lr > 0) o.lr = recipe.lr;
-  if (!o.lr && recipe.low_bits_lr > 0 && o.spec.bits <= 3 && o.iters > 0) o.lr = recipe.low_bits_lr / static_cast<double>(o.iters);
+  const bool low_bits = recipe.low_bits_lr > 0 && o.spec.bits <= 3 && o.iters > 0;
+  if (!o.lr && low_bits) o.lr = recipe.low_bits_lr / static_cast<double>(o.iters);
   o.minmax_lr = real("--minmax-lr");
   o.nsamples = integer("--nsamples").value_or(recipe.nsamples);
   o.seqlen = args.integer("--seqlen");
@@ -177,8 +181,8 @@ const Command quantize_command = {
     .name = "quantize",
     .argument = "MODEL",
     .summary = "tunes a model's rounding and writes it quantized",
-    .details = "MODEL is a Hugging Face directory. OUT is written as OUT.partial and renamed when it is complete; what exists is\n"
-               "replaced with --force only. Underscores do as well as dashes, --option=value as well as --option value.",
+    .details = "MODEL is a Hugging Face directory. OUT is written as OUT.partial and renamed when it is complete; what exists\n"
+               "is replaced with --force only. Underscores do as well as dashes, --option=value as well as --option value.",
     .example = "signround quantize data/model -o model-w2 --scheme W2A16G64 --seqlen 256",
     .flags = kFlags,
     .run = run,

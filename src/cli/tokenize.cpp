@@ -19,8 +19,8 @@ constexpr i64 kAnyId = i64{1} << 31;  // decoding knows no model: an id that no 
 constexpr Flag kFlags[] = {
     {.name = "--decode", .help = "ids on stdin, their text on stdout"},
     {.name = "--special", .help = "with the tokens that the model wants around a text; decoding: shows special tokens"},
-    {.name = "--check", .kind = FlagKind::text, .value = "FILE", .help = "compare with the ids in FILE; exit 7 at the first difference",
-     .example = "--check expected.ids"},
+    {.name = "--check", .kind = FlagKind::text, .value = "FILE",
+     .help = "compare with the ids in FILE; exit 7 at the first difference", .example = "--check expected.ids"},
     kJsonFlag,
 };
 

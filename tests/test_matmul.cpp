@@ -3,6 +3,7 @@
 #include <cmath>
 #include <vector>
 
+#include "base/error.h"
 #include "base/threads.h"
 #include "dual.h"
 #include "ops/cpu/matmul.h"
@@ -34,7 +35,7 @@ Factor<S> factor(const std::vector<S>& v, i64 rows, i64 cols, bool flip) {
   return flip ? transposed(row_major(v.data(), rows)) : row_major(v.data(), cols);
 }
 template <class S>
-double element(Factor<S> f, i64 i, i64 j) { return static_cast<double>(widen(f.data[i * f.row_stride + j * f.col_stride])); }
+double element(Factor<S> f, i64 i, i64 j) { return static_cast<double>(widen(*f.at(i, j).data)); }
 double rounded_to_bf16(double x) { return static_cast<float>(bf16(static_cast<float>(x))); }
 
 // |c - exact| <= tolerance * sum |a||b| + |prior|, elementwise: the error bound of a dot product in any order.
@@ -48,7 +49,8 @@ void compare(i64 m, i64 n, i64 k, bool flip_a, bool flip_b, Acc acc, bool with_b
   const std::vector<T> prior = c;
   const Factor<L> fa = factor(a, m, k, flip_a);
   const Factor<R> fb = factor(b, k, n, flip_b);
-  matmul<P>(c.data(), ldc, fa, fb, m, n, k, acc, with_bias ? bias.data() : nullptr);
+  if (with_bias) matmul<P>(c.data(), ldc, fa, fb, m, n, k, bias.data());
+  else matmul<P>(c.data(), ldc, fa, fb, m, n, k, acc);
   double worst = 0;
   bool padding_kept = true;
   for (i64 i = 0; i < m; ++i) {
@@ -126,12 +128,6 @@ TEST_CASE("matmul: the same bits for any number of threads, and for a row on its
   std::vector<float> row(n);
   matmul<Precision::bf16>(row.data(), n, row_major(a.data() + 77 * k, k), transposed(row_major(b.data(), k)), 1, n, k, Acc::set);
   CHECK(row == std::vector<float>(one.begin() + 77 * n, one.begin() + 78 * n));
-}
-
-TEST_CASE("matmul: misuse is a bug that is reported") {
-  float x[8] = {};
-  CHECK_THROWS_AS(matmul(x, 2, Factor<float>{x, 4, 2}, row_major(x, 2), 2, 2, 2, Acc::set), Error);
-  CHECK_THROWS_AS(matmul(x, 2, row_major(x, 2), row_major(x, 2), 2, 2, 2, Acc::add, x), Error);
 }
 
 TEST_CASE("threads: every task once, exceptions come back, nesting is serial") {

@@ -16,9 +16,9 @@ void describe_tuning(Json& q, const ExportScheme& scheme) {
   }
   unless_default("iters", scheme.iters, i64{200});
   if (scheme.iters > 0) {
-    const double lr = 1.0 / static_cast<double>(scheme.iters);
-    unless_default("lr", scheme.lr, lr);
-    unless_default("minmax_lr", scheme.minmax_lr, lr);
+    const double usual = 1.0 / static_cast<double>(scheme.iters), lr = scheme.lr.value_or(usual);
+    unless_default("lr", lr, usual);
+    unless_default("minmax_lr", scheme.minmax_lr.value_or(lr), usual);
     unless_default("nsamples", scheme.nsamples, i64{128});
     unless_default("seqlen", scheme.seqlen, i64{2048});
   }

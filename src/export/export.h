@@ -1,6 +1,7 @@
 // What an exporter sees: integers and scales as they were tuned, never weights to round again. One file a format family.
 #pragma once
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -19,12 +20,12 @@ struct EncodedTensor {
 
 // What the configuration of the output has to say about how it was made.
 struct ExportScheme {
-  QuantSpec spec;                        // of most layers
-  std::vector<std::string> skipped;      // linear layers of the blocks that stay at 16 bits
+  QuantSpec spec;                                             // of most layers
+  std::vector<std::string> skipped;                           // linear layers of the blocks that stay at 16 bits
   std::vector<std::pair<std::string, QuantSpec>> exceptions;  // layers with another grid
-  std::string block_prefix;              // "model.layers"
+  std::string block_prefix;                                   // "model.layers"
   i64 iters = 0, nsamples = 0, seqlen = 0, batch_size = 0, accumulate = 1;
-  double lr = 0, minmax_lr = 0;
+  std::optional<double> lr, minmax_lr;  // default 1/iters; minmax_lr default lr
 };
 
 class Exporter {
@@ -33,7 +34,8 @@ class Exporter {
   // Throws Error{usage} that names the nearest possible choice if this format cannot hold such a layer. Called before tuning.
   virtual void require(const std::string& name, i64 rows, i64 cols, const QuantSpec& spec) const = 0;
   // Names, types and shapes of the tensors that a layer becomes, known before tuning: the file's header is written first.
-  virtual std::vector<TensorInfo> layout(const std::string& name, i64 rows, i64 cols, const QuantSpec& spec, DType weight_type) const = 0;
+  virtual std::vector<TensorInfo> layout(const std::string& name, i64 rows, i64 cols, const QuantSpec& spec,
+                                         DType weight_type) const = 0;
   // The tensors of layout(), in the same order.
   virtual std::vector<EncodedTensor> encode(const QuantizedLinear& layer) const = 0;
   // Adds what the format wants to config.json; returns the content of quantization_config.json, empty if there is none.

@@ -7,7 +7,8 @@ class Fake final : public Exporter {
  public:
   void require(const std::string&, i64, i64, const QuantSpec&) const override {}  // holds every grid
 
-  std::vector<TensorInfo> layout(const std::string& name, i64 rows, i64 cols, const QuantSpec&, DType weight_type) const override {
+  std::vector<TensorInfo> layout(const std::string& name, i64 rows, i64 cols, const QuantSpec&,
+                                 DType weight_type) const override {
     return {tensor_info(name + ".weight", weight_type, {rows, cols})};
   }
 

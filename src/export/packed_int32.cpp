@@ -11,9 +11,11 @@ void require_packed_int32(const std::string& name, i64 rows, i64 cols, const Qua
   constexpr int kBits[] = {4, 8, 3, 2};  // of two at the same distance the more accurate one
   const int nearest = *std::min_element(std::begin(kBits), std::end(kBits),
                                         [&](int a, int b) { return std::abs(a - spec.bits) < std::abs(b - spec.bits); });
-  check(spec.bits == nearest, ErrorKind::usage, name, ": this format has no ", spec.bits, " bits; the nearest is --bits ", nearest);
+  check(spec.bits == nearest, ErrorKind::usage, name, ": this format has no ", spec.bits, " bits; the nearest is --bits ",
+        nearest);
   check(rows % kPackedBlock == 0 && cols % kPackedBlock == 0, ErrorKind::usage, name, ": this format packs ", kPackedBlock,
-        " values at a time, and ", rows, " x ", cols, " is no multiple of it both ways; leave it out with --ignore-layers ", name);
+        " values at a time, and ", rows, " x ", cols, " is no multiple of it both ways; leave it out with --ignore-layers ",
+        name);
 }
 
 std::vector<TensorInfo> layout_packed_int32(const std::string& name, i64 rows, i64 cols, const QuantSpec& spec) {
@@ -36,11 +38,12 @@ std::vector<EncodedTensor> encode_packed_int32(const QuantizedLinear& layer, int
 
   std::vector<u8> zero = layer.zero;
   for (u8& z : zero) {
-    check(z >= zero_offset && z - zero_offset < 1 << bits, ErrorKind::bug, layer.name, ": zero point ", int{z}, " cannot be stored in ",
-          bits, " bits");
+    check(z >= zero_offset && z - zero_offset < 1 << bits, ErrorKind::bug, layer.name, ": zero point ", int{z},
+          " cannot be stored in ", bits, " bits");
     z = static_cast<u8>(z - zero_offset);
   }
-  pack_bits({reinterpret_cast<u32*>(out[1].bytes.data()), 1, packed_words(rows, bits)}, {zero.data(), groups, 1}, rows, groups, bits);
+  pack_bits({reinterpret_cast<u32*>(out[1].bytes.data()), 1, packed_words(rows, bits)}, {zero.data(), groups, 1}, rows, groups,
+            bits);
 
   f16* scale = reinterpret_cast<f16*>(out[2].bytes.data());
   for (i64 row = 0; row < rows; ++row)

@@ -1,7 +1,7 @@
 #include "io/bit_packing.h"
 
 #include <algorithm>
-#include <utility>
+#include <type_traits>
 
 #include "base/error.h"
 
@@ -50,10 +50,16 @@ void for_blocks(i64 length, i64 lanes, const F& block) {
 // f(std::integral_constant<int, bits>) for the bits at hand, so that the inner loops know their shifts.
 template <class F>
 void with_bits(int bits, const F& f) {
-  check(bits >= 2 && bits <= 8, ErrorKind::bug, "cannot pack values of ", bits, " bits");
-  [&]<int... i>(std::integer_sequence<int, i...>) {
-    ((bits == i + 2 ? f(std::integral_constant<int, i + 2>()) : void()), ...);
-  }(std::make_integer_sequence<int, 7>());
+  switch (bits) {
+    case 2: return f(std::integral_constant<int, 2>());
+    case 3: return f(std::integral_constant<int, 3>());
+    case 4: return f(std::integral_constant<int, 4>());
+    case 5: return f(std::integral_constant<int, 5>());
+    case 6: return f(std::integral_constant<int, 6>());
+    case 7: return f(std::integral_constant<int, 7>());
+    case 8: return f(std::integral_constant<int, 8>());
+    default: fail(ErrorKind::bug, "cannot pack values of ", bits, " bits");
+  }
 }
 
 void check_length(i64 length) {

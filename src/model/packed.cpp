@@ -14,8 +14,10 @@ QuantSpec read_spec(const Json& json, const QuantSpec& fallback) {
   const i64 bits = json.integer("bits", fallback.bits), group = json.integer("group_size", fallback.group);
   const QuantSpec spec{static_cast<int>(bits), group, json.boolean("sym", fallback.symmetric)};
   if (bits == 16) return spec;
-  check(bits >= 2 && bits <= 8, ErrorKind::bad_input, "bits ", bits, " is not supported; supported: 2 to 8, and 16 for layers left alone");
-  check(group == -1 || group > 0, ErrorKind::bad_input, "group_size ", group, " is not supported; supported: -1 and positive numbers");
+  check(bits >= 2 && bits <= 8, ErrorKind::bad_input, "bits ", bits,
+        " is not supported; supported: 2 to 8, and 16 for layers left alone");
+  check(group == -1 || group > 0, ErrorKind::bad_input, "group_size ", group,
+        " is not supported; supported: -1 and positive numbers");
   const std::string type = json.string("data_type", "int");
   check(type == "int", ErrorKind::bad_input, "data_type ", quote(type), " is not supported; supported: int");
   check(json.integer("act_bits", 16) >= 16, ErrorKind::bad_input, "quantized activations (act_bits) are not supported");
@@ -46,8 +48,8 @@ std::string text_of(DType dtype, const std::vector<i64>& shape) {
 }
 
 void check_tensor(const TensorInfo& tensor, DType dtype, const std::vector<i64>& shape) {
-  check(tensor.dtype == dtype && tensor.shape == shape, ErrorKind::bad_input, tensor.name, ": ", text_of(tensor.dtype, tensor.shape),
-        " where bits and group size of config.json want ", text_of(dtype, shape));
+  check(tensor.dtype == dtype && tensor.shape == shape, ErrorKind::bad_input, tensor.name, ": ",
+        text_of(tensor.dtype, tensor.shape), " where bits and group size of config.json want ", text_of(dtype, shape));
 }
 
 template <class T>
@@ -82,7 +84,8 @@ std::optional<PackedWeights> PackedWeights::described_by(const Json& config) {
     // Keys are names of layers, and patterns that auto-round writes beside the names of all layers they match.
     if (const Json* extra = json->find("extra_config"); extra && !extra->is_null())
       for (const JsonMember& member : extra->object())
-        packed.exceptions_[member.key] = within(cat("extra_config: ", quote(member.key)), [&] { return read_spec(member.value, packed.spec_); });
+        packed.exceptions_[member.key] =
+            within(cat("extra_config: ", quote(member.key)), [&] { return read_spec(member.value, packed.spec_); });
     // GPTQ has patterns alone: "-:" for layers that are not packed, which shows in the tensors, "+:" for another grid.
     if (const Json* dynamic = json->find("dynamic"); dynamic && !dynamic->is_null())
       for (const JsonMember& member : dynamic->object())
@@ -103,7 +106,8 @@ std::pair<i64, i64> PackedWeights::shape(const Checkpoint& checkpoint, const std
   check(s.quantized(), ErrorKind::bad_input, qweight.name, ": config.json says that this layer is not quantized");
   check(qweight.dtype == DType::i32 && qweight.shape.size() == 2 && qweight.bytes > 0 && qweight.shape[0] % s.bits == 0 &&
             qweight.shape[1] % kPackedBlock == 0,
-        ErrorKind::bad_input, qweight.name, ": ", text_of(qweight.dtype, qweight.shape), " is no packed weight of ", s.bits, " bits");
+        ErrorKind::bad_input, qweight.name, ": ", text_of(qweight.dtype, qweight.shape), " is no packed weight of ", s.bits,
+        " bits");
   const i64 rows = qweight.shape[1], cols = qweight.shape[0] / s.bits * kPackedBlock, groups = s.groups(cols);
   check_tensor(checkpoint.at(layer + ".qzeros"), DType::i32, {groups, packed_words(rows, s.bits)});
   check_tensor(checkpoint.at(layer + ".scales"), DType::f16, {groups, rows});
@@ -127,7 +131,8 @@ QuantizedLinear PackedWeights::read(const Checkpoint& checkpoint, const std::str
   for (u8& z : out.zero) {
     const int zero = z + zero_offset_;
     check(s.symmetric ? zero == 1 << (s.bits - 1) : zero <= std::numeric_limits<u8>::max(), ErrorKind::bad_input, layer,
-          ".qzeros: a zero point of ", zero, " cannot be in ", s.symmetric ? "a symmetric" : "an asymmetric", " grid of ", s.bits, " bits");
+          ".qzeros: a zero point of ", zero, " cannot be in ", s.symmetric ? "a symmetric" : "an asymmetric", " grid of ", s.bits,
+          " bits");
     z = static_cast<u8>(zero);
   }
 
@@ -136,7 +141,8 @@ QuantizedLinear PackedWeights::read(const Checkpoint& checkpoint, const std::str
   for (i64 row = 0; row < rows; ++row)
     for (i64 g = 0; g < groups; ++g) {
       const f16 scale = scales[static_cast<std::size_t>(g * rows + row)];
-      check(std::isfinite(static_cast<float>(scale)), ErrorKind::bad_input, layer, ".scales: element [", g, ",", row, "] is not finite");
+      check(std::isfinite(static_cast<float>(scale)), ErrorKind::bad_input, layer, ".scales: element [", g, ",", row,
+            "] is not finite");
       out.scale[static_cast<std::size_t>(row * groups + g)] = scale;
     }
   return out;

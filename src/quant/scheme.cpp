@@ -63,7 +63,8 @@ QuantSpec parse_scheme(const std::string& name) {
   fail(ErrorKind::usage, "scheme \"", name, "\" is not known; the nearest is ", nearest(upper, names));
 }
 
-QuantSpec merge_scheme(const std::string& name, std::optional<i64> bits, std::optional<i64> group, std::optional<bool> symmetric) {
+QuantSpec merge_scheme(const std::string& name, std::optional<i64> bits, std::optional<i64> group,
+                       std::optional<bool> symmetric) {
   QuantSpec spec = parse_scheme(name);
   if (bits) {
     check_choice("--bits", *bits, kBits);
@@ -92,10 +93,12 @@ std::string reason_to_skip(const std::string& name, i64 rows, i64 cols, std::spa
 void check_ignored(std::span<const std::string> ignored, std::span<const std::string> names) {
   for (const std::string& entry : ignored) {
     if (std::any_of(names.begin(), names.end(), [&](const std::string& name) { return matches(name, entry); })) continue;
-    // A part of a name was meant as often as a whole one: "q_prj" is nearest to the last part of "model.layers.0.self_attn.q_proj".
+    // A part of a name was meant as often as a whole one: "q_prj" is nearest to the last part of
+    // "model.layers.0.self_attn.q_proj".
     std::vector<std::string_view> words(names.begin(), names.end());
     for (const std::string& name : names) words.push_back(std::string_view(name).substr(name.rfind('.') + 1));
-    fail(ErrorKind::usage, "--ignore-layers ", entry, ": no linear layer has this in its name; the nearest is ", nearest(entry, words));
+    fail(ErrorKind::usage, "--ignore-layers ", entry, ": no linear layer has this in its name; the nearest is ",
+         nearest(entry, words));
   }
 }
 

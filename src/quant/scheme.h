@@ -17,8 +17,8 @@ QuantSpec merge_scheme(const std::string& name, std::optional<i64> bits, std::op
 // "W4G128 sym", "W3 per row asym".
 std::string text_of(const QuantSpec& spec);
 
-// Why the linear layer `name` [rows, cols] stays as it is; empty if it is quantized. An entry of `ignored` is a layer's name or a part
-// of it that does not break a number: "layers.1" leaves layers.10 alone.
+// Why the linear layer `name` [rows, cols] stays as it is; empty if it is quantized. An entry of `ignored` is a layer's name or a
+// part of it that does not break a number: "layers.1" leaves layers.10 alone.
 std::string reason_to_skip(const std::string& name, i64 rows, i64 cols, std::span<const std::string> ignored);
 
 // Throws Error{usage} if an entry of `ignored` matches none of `names` (all linear layers, lm_head too), with the nearest name.

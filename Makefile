@@ -20,7 +20,7 @@ ISA_FLAGS_avx512     := -mavx512f -mavx512bw -mavx512vl -mavx512dq -mfma -mf16c 
 ISA_FLAGS_avx512bf16 := $(ISA_FLAGS_avx512) -mavx512bf16
 SANITIZE := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
 
-OBJECTS  := $(SOURCES:%.cpp=$(BUILD)/%.o) $(ISAS:%=$(BUILD)/src/ops/cpu/isa_%.o) $(BUILD)/src/text/calibration.o
+OBJECTS  := $(SOURCES:%.cpp=$(BUILD)/%.o) $(ISAS:%=$(BUILD)/src/ops/cpu/isa_%.o) $(BUILD)/src/text/builtin_text.o
 LINK      = $(CXX) $(CXXFLAGS) $(LDFLAGS) -pthread $^ -o $@
 
 $(BUILD)/signround: $(BUILD)/src/cli/main.o $(OBJECTS)   ## the program (default)
@@ -37,7 +37,7 @@ $(BUILD)/%.o: %.cpp
 	@mkdir -p $(@D)
 	$(CXX) $(FLAGS) $(CXXFLAGS) -c $< -o $@
 
-$(BUILD)/src/text/calibration.o: src/text/calibration.S data/calibration.txt
+$(BUILD)/src/text/builtin_text.o: src/text/builtin_text.S data/calibration.txt
 	@mkdir -p $(@D)
 	$(CXX) -c $< -o $@
 

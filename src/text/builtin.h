@@ -1,4 +1,4 @@
-// The calibration text that travels inside the program: data/calibration.txt, put there by calibration.S.
+// The calibration text that travels inside the program: data/calibration.txt, put there by builtin_text.S.
 #pragma once
 #include <string_view>
 

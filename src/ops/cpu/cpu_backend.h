@@ -1,0 +1,285 @@
+// The instruction set on the CPU: every method reads the types of its tensors once and calls the kernel of that name.
+// T: activations, their gradients and, where it is not float, statistics and learned values. Weights may also be f32, f16 or bf16.
+#pragma once
+#include <algorithm>
+#include <cstring>
+#include <memory>
+#include <string>
+
+#include "ops/cpu/attention.h"
+#include "ops/cpu/embed.h"
+#include "ops/cpu/host_memory.h"
+#include "ops/cpu/loop.h"
+#include "ops/cpu/loss.h"
+#include "ops/cpu/matmul.h"
+#include "ops/cpu/mlp.h"
+#include "ops/cpu/norm.h"
+#include "ops/cpu/qdq.h"
+#include "ops/cpu/rope.h"
+#include "ops/ops.h"
+
+namespace signround::SIGNROUND_ISA {
+
+// f(typed pointer) for a tensor that may be stored as float, f16, bf16 or T.
+template <class T, class F>
+void with_type(Tensor t, F&& f) {
+  switch (t.dtype) {
+    case DType::f32: return f(static_cast<float*>(t.data));
+    case DType::f16: return f(static_cast<f16*>(t.data));
+    case DType::bf16: return f(static_cast<bf16*>(t.data));
+    default: break;
+  }
+  if constexpr (!std::is_same_v<T, float>) return f(t.as<T>());
+  fail(ErrorKind::bug, "no kernel for elements of type ", name_of(t.dtype));
+}
+
+// A wrong shape is a bug of the caller.
+inline void fits(bool ok, std::string_view op) { check(ok, ErrorKind::bug, op, ": the shapes of the tensors do not fit"); }
+
+template <class T>
+class CpuBackend final : public Backend {
+ public:
+  CpuBackend(Precision precision, std::string_view isa) : precision_(precision), name_(cat("cpu ", isa)) {}
+
+  std::string name() const override { return name_; }
+  DType activation_type() const override { return dtype_of<T>; }
+  i64 free_bytes() const override { return free_host_bytes(); }
+  i64 total_bytes() const override { return total_host_bytes(); }
+  i64 peak_bytes() const override { return peak_; }
+
+  // ---- memory
+  void* allocate(i64 bytes, std::string_view what) override {
+    void* data = allocate_host(bytes, what);
+    in_use_ += bytes;
+    peak_ = in_use_ > peak_ ? in_use_ : peak_;
+    return data;
+  }
+  void release(void* data, i64 bytes) noexcept override {
+    release_host(data);
+    in_use_ -= bytes;
+  }
+  void upload(Tensor dst, const void* src) override { std::memcpy(dst.data, src, static_cast<size_t>(dst.bytes())); }
+  void download(void* dst, Tensor src) override { std::memcpy(dst, src.data, static_cast<size_t>(src.bytes())); }
+  void copy(Tensor dst, Tensor src) override {
+    fits(dst.size() == src.size(), "copy");
+    if (dst.dtype == src.dtype) {
+      parallel_ranges(src.bytes(), 1 << 18, [&](i64 first, i64 last) {
+        std::memcpy(static_cast<char*>(dst.data) + first, static_cast<const char*>(src.data) + first, static_cast<size_t>(last - first));
+      });
+      return;
+    }
+    with_type<T>(dst, [&](auto* to) { with_type<T>(src, [&](const auto* from) { convert(to, from, src.size()); }); });
+  }
+  void fill(Tensor dst, float value) override {
+    if (dst.dtype == DType::i32) {
+      std::fill_n(dst.as<i32>(), dst.size(), static_cast<i32>(value));
+      return;
+    }
+    with_type<T>(dst, [&](auto* to) {
+      using To = std::remove_pointer_t<decltype(to)>;
+      for_elements(dst.size(), [&](i64 first, i64 last) { std::fill(to + first, to + last, cast<To>(value)); });
+    });
+  }
+  void synchronize() override {}
+  void repeat(i64 times, const std::function<void()>& body, const std::function<void(i64)>& issued) override {
+    for (i64 n = 1; n <= times; ++n) {
+      body();
+      if (issued) issued(n);
+    }
+  }
+
+  // ---- embedding
+  void embed(Tensor y, Tensor ids, Tensor table, float scale) override {
+    fits(y.rows() == ids.size() && y.cols() == table.cols(), "embed");
+    with_type<T>(table, [&](const auto* rows) {
+      SIGNROUND_ISA::embed(y.as<T>(), ids.as<i32>(), rows, y.rows(), y.cols(), table.rows(), T(scale));
+    });
+  }
+  void embed_bwd(Tensor dtable, Tensor dy, Tensor ids, float scale) override {
+    fits(dy.rows() == ids.size() && dy.cols() == dtable.cols(), "embed_bwd");
+    SIGNROUND_ISA::embed_bwd(dtable.as<T>(), dy.as<T>(), ids.as<i32>(), dy.rows(), dy.cols(), dtable.rows(), T(scale));
+  }
+
+  // ---- RMSNorm
+  void rms(Tensor y, Tensor r, Tensor x, Tensor w, float eps, float p) override {
+    fits(y.size() == x.size() && w.size() > 0 && x.size() % w.size() == 0 && r.size() == x.size() / w.size(), "rms");
+    with_type<T>(w, [&](const auto* weight) {
+      SIGNROUND_ISA::rms(y.as<T>(), r.as<T>(), x.as<T>(), weight, r.size(), w.size(), T(eps), T(p));
+    });
+  }
+  void rms_bwd(Tensor dx, Acc acc, Tensor dy, Tensor x, Tensor w, Tensor r, float p) override {
+    if (!dx) return;
+    fits(dx.size() == x.size() && dy.size() == x.size() && r.size() * w.size() == x.size(), "rms_bwd");
+    with_type<T>(w, [&](const auto* weight) {
+      SIGNROUND_ISA::rms_bwd(dx.as<T>(), acc, dy.as<T>(), x.as<T>(), weight, r.as<T>(), r.size(), w.size(), T(p));
+    });
+  }
+
+  // ---- linear
+  void linear(Tensor y, Tensor x, Tensor w, Tensor b) override {
+    fits(x.cols() == w.cols() && y.cols() == w.rows() && y.rows() == x.rows() && (!b || b.size() == w.rows()), "linear");
+    with_type<T>(w, [&](const auto* weight) {
+      product(y, row_major<T>(x.as<T>(), x.cols()), transposed(row_major(weight, w.cols())), x.cols(), Acc::set);
+    });
+    if (!b) return;
+    with_type<T>(b, [&](const auto* bias) { add_bias(y.as<T>(), bias, y.rows(), y.cols()); });
+  }
+  void linear_bwd_x(Tensor dx, Acc acc, Tensor dy, Tensor w) override {
+    if (!dx) return;
+    fits(dx.cols() == w.cols() && dy.cols() == w.rows() && dy.rows() == dx.rows(), "linear_bwd_x");
+    with_type<T>(w, [&](const auto* weight) {
+      product(dx, row_major<T>(dy.as<T>(), dy.cols()), row_major(weight, w.cols()), w.rows(), acc);
+    });
+  }
+  void linear_bwd_w(Tensor dw, Acc acc, Tensor dy, Tensor x) override {
+    if (!dw) return;
+    fits(dw.cols() == x.cols() && dw.rows() == dy.cols() && dy.rows() == x.rows(), "linear_bwd_w");
+    product(dw, transposed(row_major<T>(dy.as<T>(), dy.cols())), row_major<T>(x.as<T>(), x.cols()), x.rows(), acc);
+  }
+
+  // ---- rotary position
+  void rope(Tensor y, Tensor x, Tensor table, const RopeShape& shape) override {
+    fits_rope(y, x, table, shape);
+    rotate(y.as<T>(), Acc::set, x.as<T>(), table.as<float>(), x.rows(), shape, 1);
+  }
+  void rope_bwd(Tensor dx, Acc acc, Tensor dy, Tensor table, const RopeShape& shape) override {
+    if (!dx) return;
+    fits_rope(dx, dy, table, shape);
+    rotate(dx.as<T>(), acc, dy.as<T>(), table.as<float>(), dy.rows(), shape, -1);
+  }
+
+  // ---- attention
+  void attention(Tensor o, Tensor lse, Tensor q, Tensor k, Tensor v, const AttentionShape& shape) override {
+    fits_attention(o, lse, q, k, v, shape);
+    SIGNROUND_ISA::attention(o.as<T>(), lse.as<T>(), q.as<T>(), k.as<T>(), v.as<T>(), shape);
+  }
+  void attention_bwd(Tensor dq, Tensor dk, Tensor dv, Acc acc_q, Acc acc_k, Acc acc_v, Tensor delta, Tensor dout, Tensor q, Tensor k,
+                     Tensor v, Tensor o, Tensor lse, const AttentionShape& shape) override {
+    fits_attention(o, lse, q, k, v, shape);
+    fits((!dq || dq.size() == q.size()) && (!dk || dk.size() == k.size()) && (!dv || dv.size() == v.size()) &&
+             delta.size() == lse.size() && dout.size() == o.size(), "attention_bwd");
+    SIGNROUND_ISA::attention_bwd(wanted(dq), wanted(dk), wanted(dv), acc_q, acc_k, acc_v, delta.as<T>(), dout.as<T>(), q.as<T>(),
+                                 k.as<T>(), v.as<T>(), o.as<T>(), lse.as<T>(), shape);
+  }
+
+  // ---- gated unit
+  void glu(Tensor y, Tensor g, Tensor u, Activation act) override {
+    fits(y.size() == g.size() && g.size() == u.size(), "glu");
+    if (act == Activation::silu) SIGNROUND_ISA::glu<Silu>(y.as<T>(), g.as<T>(), u.as<T>(), y.size());
+    else SIGNROUND_ISA::glu<GeluTanh>(y.as<T>(), g.as<T>(), u.as<T>(), y.size());
+  }
+  void glu_bwd(Tensor dg, Tensor du, Acc acc_g, Acc acc_u, Tensor dy, Tensor g, Tensor u, Activation act) override {
+    fits(dy.size() == g.size() && g.size() == u.size() && (!dg || dg.size() == g.size()) && (!du || du.size() == u.size()), "glu_bwd");
+    const auto bwd = [&]<class Act>(Act) {
+      SIGNROUND_ISA::glu_bwd<Act>(wanted(dg), wanted(du), acc_g, acc_u, dy.as<T>(), g.as<T>(), u.as<T>(), dy.size());
+    };
+    if (act == Activation::silu) bwd(Silu{});
+    else bwd(GeluTanh{});
+  }
+
+  // ---- residual
+  void add(Tensor y, Tensor a, Tensor b) override {
+    fits(y.size() == a.size() && a.size() == b.size(), "add");
+    SIGNROUND_ISA::add(y.as<T>(), a.as<T>(), b.as<T>(), y.size());
+  }
+  void add_bwd(Tensor da, Acc acc, Tensor dy) override {
+    if (!da) return;
+    fits(da.size() == dy.size(), "add_bwd");
+    SIGNROUND_ISA::add_bwd(da.as<T>(), acc, dy.as<T>(), dy.size());
+  }
+
+  // ---- losses
+  void mse(Tensor dy, Tensor y, Tensor target, i64 tokens, bool skip_last, const TuningState& state) override {
+    fits(dy.size() == y.size() && y.size() == target.size() && tokens > 0 && y.rows() % tokens == 0, "mse");
+    SIGNROUND_ISA::mse(dy.as<T>(), y.as<T>(), target.as<T>(), at_step<T>(state.loss, state), y.rows(), y.cols(), tokens, skip_last);
+  }
+  void cross_entropy(Tensor nll, Tensor logits, Tensor target) override {
+    fits(nll.size() == logits.rows() && target.size() == logits.rows(), "cross_entropy");
+    SIGNROUND_ISA::cross_entropy(nll.as<T>(), logits.as<T>(), target.as<i32>(), logits.rows(), logits.cols());
+  }
+  void cross_entropy_bwd(Tensor dlogits, Tensor logits, Tensor target) override {
+    fits(dlogits.size() == logits.size() && target.size() == logits.rows(), "cross_entropy_bwd");
+    SIGNROUND_ISA::cross_entropy_bwd(dlogits.as<T>(), logits.as<T>(), target.as<i32>(), logits.rows(), logits.cols());
+  }
+
+  // ---- quantize-dequantize
+  void group_range(Tensor wmin, Tensor wmax, Tensor w, const QuantSpec& spec) override {
+    fits(wmin.size() == w.rows() * spec.groups(w.cols()) && wmax.size() == wmin.size(), "group_range");
+    with_type<T>(w, [&](const auto* p) {
+      SIGNROUND_ISA::group_range(wmin.as<T>(), wmax.as<T>(), p, w.rows(), w.cols(), spec);
+    });
+  }
+  void qdq(Tensor wq, const QdqTensors& q, const QuantSpec& spec) override {
+    fits(wq.size() == q.w.size() && wq.dtype == q.w.dtype, "qdq");
+    with_learned(q, spec, [&]<class W>(const Learned<T, W>& p) {
+      SIGNROUND_ISA::qdq(wq.as<W>(), p, q.w.rows(), q.w.cols(), spec);
+    });
+  }
+  void qdq_step(const QdqTensors& q, Tensor dwq, const QuantSpec& spec, const TuningState& state) override {
+    fits(dwq.size() == q.w.size(), "qdq_step");
+    const float lr = at_step<float>(state.lr, state), minmax_lr = at_step<float>(state.minmax_lr, state);
+    with_learned(q, spec, [&]<class W>(const Learned<T, W>& p) {
+      SIGNROUND_ISA::qdq_step(p, dwq.as<T>(), q.w.rows(), q.w.cols(), spec, T(lr), T(minmax_lr));
+    });
+  }
+  void qdq_codes(Tensor codes, Tensor scale, Tensor zero, const QdqTensors& q, const QuantSpec& spec) override {
+    fits(codes.size() == q.w.size() && codes.dtype == DType::u8 && zero.dtype == DType::u8 && scale.size() == q.wmin.size() &&
+             zero.size() == scale.size(), "qdq_codes");
+    with_learned(q, spec, [&]<class W>(const Learned<T, W>& p) {
+      SIGNROUND_ISA::qdq_codes(static_cast<u8*>(codes.data), scale.as<f16>(), static_cast<u8*>(zero.data), p, q.w.rows(), q.w.cols(), spec);
+    });
+  }
+
+  // ---- the loop's own steps
+  void gather(Tensor y, Tensor cache, i64 tokens, const TuningState& state) override {
+    fits(tokens > 0 && y.cols() == cache.cols() && y.rows() % tokens == 0, "gather");
+    with_type<T>(cache, [&](const auto* from) {
+      SIGNROUND_ISA::gather(y.as<T>(), from, y.rows(), y.cols(), tokens, cache.rows(), state);
+    });
+  }
+  void next_micro(const TuningState& state) override { SIGNROUND_ISA::next_micro(state); }
+  void judge(const TuningState& state) override { SIGNROUND_ISA::judge<T>(state); }
+  void keep_if_best(Tensor dst, Tensor src, const TuningState& state) override {
+    if (counters(state).is_best) copy(dst, src);
+  }
+  void next_step(const TuningState& state) override { SIGNROUND_ISA::next_step(state); }
+
+ private:
+  static T* wanted(Tensor gradient) { return gradient ? gradient.as<T>() : nullptr; }
+
+  // out [m, n] = or += a [m, k] b [k, n]
+  template <class L, class R>
+  void product(Tensor out, Factor<L> a, Factor<R> b, i64 k, Acc acc) {
+    const i64 m = out.rows(), n = out.cols();
+    if constexpr (std::is_same_v<T, float>)
+      if (precision_ == Precision::bf16) return matmul<Precision::bf16>(out.as<T>(), n, a, b, m, n, k, acc);
+    matmul<Precision::f32>(out.as<T>(), n, a, b, m, n, k, acc);
+  }
+
+  static void fits_attention(Tensor o, Tensor lse, Tensor q, Tensor k, Tensor v, const AttentionShape& s) {
+    const i64 rows = s.batch * s.tokens;
+    fits(o.size() == q.size() && q.size() == rows * s.heads * s.head_dim && k.size() == rows * s.kv_heads * s.head_dim &&
+             v.size() == k.size() && lse.size() == rows * s.heads && s.kv_heads > 0 && s.heads % s.kv_heads == 0, "attention");
+  }
+
+  static void fits_rope(Tensor to, Tensor from, Tensor table, const RopeShape& s) {
+    fits(to.size() == from.size() && from.cols() == s.heads * s.head_dim && s.rotary_dim % 2 == 0 && s.rotary_dim <= s.head_dim &&
+             s.tokens > 0 && table.size() == s.tokens * s.rotary_dim, "rope");
+  }
+
+  template <class F>
+  static void with_learned(const QdqTensors& q, const QuantSpec& spec, F&& f) {
+    const i64 groups = q.w.rows() * spec.groups(q.w.cols());
+    fits(q.v.size() == q.w.size() && q.wmin.size() == groups && q.wmax.size() == groups && q.lo.size() == groups &&
+             q.hi.size() == groups && spec.bits >= 2 && spec.bits <= 8, "qdq");
+    with_type<T>(q.w, [&]<class W>(W* w) {
+      f(Learned<T, W>{w, q.wmin.as<T>(), q.wmax.as<T>(), q.v.as<T>(), q.lo.as<T>(), q.hi.as<T>()});
+    });
+  }
+
+  Precision precision_;
+  std::string name_;
+  i64 in_use_ = 0, peak_ = 0;
+};
+
+}  // namespace signround::SIGNROUND_ISA

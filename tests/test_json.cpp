@@ -1,27 +1,14 @@
-#include <doctest/doctest.h>
-
 #include <cmath>
 #include <limits>
 #include <string>
 #include <vector>
 
 #include "io/json.h"
+#include "scratch.h"
 
 using namespace signround;
 
 namespace {
-
-// The message of the Error that f throws, "" if it throws none.
-template <class F>
-std::string error_of(F f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    CHECK(e.kind == ErrorKind::bad_input);
-    return e.message;
-  }
-  return "";
-}
 
 std::string repeated(std::string_view s, int n) {
   std::string out;

@@ -32,6 +32,7 @@ LayerPlan plan_layers(const Model& model, const QuantizeOptions& options) {
       names.push_back(name);
     }
   }
+  names.push_back("lm_head");  // never quantized: to ignore it is no mistake
   check_ignored(options.ignore_layers, names);
   check(plan.quantized_weights() > 0, ErrorKind::usage, "no linear layer is left to quantize: all ", plan.linears.size(),
         " are ignored or have sides that are no multiples of 32");
@@ -41,6 +42,9 @@ LayerPlan plan_layers(const Model& model, const QuantizeOptions& options) {
   plan.scheme.nsamples = options.nsamples;
   plan.scheme.seqlen = options.seqlen;
   plan.scheme.batch_size = options.batch_size;
+  plan.scheme.accumulate = options.accumulate;
+  plan.scheme.lr = options.lr;
+  plan.scheme.minmax_lr = options.minmax_lr;
   return plan;
 }
 

@@ -53,7 +53,8 @@ std::vector<std::vector<i32>> cut_windows(std::span<const i32> ids, const Specia
         " tokens, of which ", around, " are special");
   const i64 have = static_cast<i64>(ids.size()), windows = have / body;
   check(windows >= options.count, ErrorKind::bad_input, "the text has ", have, " tokens, enough for ", windows,
-        " samples of ", options.length, ", but ", options.count, " are needed: lower --nsamples or --seqlen, or give a longer text");
+        " samples of ", options.length, ", but ", options.count,
+        " are needed: lower --nsamples or --seqlen, or give a longer text");
   std::vector<i64> order(windows);
   std::iota(order.begin(), order.end(), i64{0});
   PythonRandom(options.seed).shuffle(std::span<i64>(order));

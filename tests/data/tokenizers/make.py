@@ -1,0 +1,165 @@
+#!/usr/bin/env python3
+"""Makes the tokenizers of this folder and golden.json: what the package `tokenizers` makes of many texts with each of them.
+
+usage: make.py OUTDIR        (needs `pip install tokenizers==0.23.3`)
+
+Most texts are not stored: test_tokenizer.cpp builds the same ones, so golden.json holds one hash per group of texts."""
+import json
+import os
+import random
+import sys
+
+from tokenizers import Tokenizer, models, trainers
+
+SEED = """Es war einmal. Once upon a time there was a king, and he'd 3 sons; they're gone, I'll wait, we've 1234567 \
+things. hello hello world
+the then there these this that  don't can't won't   it's    def main(argc, argv):\n    return argc + \
+1\n\n\n\tif (x == 10) { y += 2; }
+Ich heiße Jürgen. Où est l'été? Привет, мир! Привет. Γειά σου. 日本語のテキスト 漢字 漢字 한국어 안녕 नमस्ते नमस्ते \
+مرحبا שלום สวัสดี 👍🏽👍🏽 ½ Ⅷ ٣٤ …!!! ??? --- ===
+HELLO WORLD Hello World helloWorld CamelCase http://example.com/a?b=c 2024-01-31 12:34:56 3.14159 $100 50% \
+#tag @user a_b_c
+""" * 3
+
+FRAGMENTS = [
+    "", " ", "  ", "   ", "\n", "\n\n", "\r\n", "\t", "\u00a0", "\u3000", "\u200b", "\u0085", "\x1c", "a", "A", "b", "Z",
+    "hello", " world", "Hello", "HELLO", "'s", "'S", "'re", "'LL", "'\u017f", "'\u212a", "'", "''", "\u2019s", "1", "12", "123",
+    "1234567", "\u00bd", "\u0663", "!", "!!!", "...", "/", "-", "_", "(", ")", "\u3002", "\u00e9", "e\u0301", "\u00df",
+    "\u01c5", "\u02b0", "\u0928\u092e\u0938\u094d\u0924\u0947", "\u65e5\u672c\u8a9e", "\u30c6\u30ad", "\ud55c\uad6d",
+    "\u1112\u1161\u11ab", "\u0645\u0631", "\U0001f44d\U0001f3fd", "\U0001d400", "\ue000", "\ufeff", "\ufffd", "\u0000",
+    "\u00e5", "\u212b", "\u1e9b\u0323", "\u2581", "<s>", "<|end|>", "<l>", "<r>", "<w>", "<n>", "<N>", "<|", "|>", "\u0120",
+    "\u0958",
+]
+
+TEXTS = [
+    "", " ", "hello world", " hello", "hello   ", "a   b", "a\n\n  b", "!!!\n\nok", "foo\r\nbar", "it'\u017fok", "'\u212a",
+    "it's IT'S we'RE", "\u0928\u092e\u0938\u094d\u0924\u0947", "\u00bd \u2167 \u3007 \u0663", "a <l> b", "a   <l> b",
+    "a <r>    b", "a<w> <w>b <w> <w>", "<n><N> <n>", "<s>hi<s> hi<|end|>", "<|end|", "1234567 12",
+    "C\u1eeda Vi\u1ec7t Vi\u1ec7t", "x\u0000y", "HelloWORLDs iPhone", "\u65e5\u672c\u8a9e\u6f22\u5b57abc",
+    "\U0001f469\u200d\U0001f467", "def f(x):\n\treturn x + 1\n", "http://a.b/c?d=e&f=%20",
+    "a\u00a0b\u3000c\u0085d\u001ce\u200bf",
+]
+
+CONTRACTIONS = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+LLAMA3 = CONTRACTIONS + r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+QWEN2 = LLAMA3.replace("{1,3}", "")
+UPPER, LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+GPT4O = "|".join([rf"[^\r\n\p{{L}}\p{{N}}]?{UPPER}*{LOWER}+{CONTRACTIONS}?",
+                  rf"[^\r\n\p{{L}}\p{{N}}]?{UPPER}+{LOWER}*{CONTRACTIONS}?", r"\p{N}{1,3}",
+                  r" ?[^\s\p{L}\p{N}]+[\r\n/]*", r"\s*[\r\n]+", r"\s+(?!\S)", r"\s+"])
+DEEPSEEK = (r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*"
+            r"|\s*[\r\n]+|\s+(?!\S)|\s+")
+
+
+def added(*tokens):
+    base = dict(single_word=False, lstrip=False, rstrip=False, normalized=False, special=False)
+    return [dict(base, id=0, content=content, **{flag: True for flag in flags}) for content, *flags in tokens]
+
+
+def byte_level(prefix=False, regex=True):
+    return dict(type="ByteLevel", add_prefix_space=prefix, trim_offsets=True, use_regex=regex)
+
+
+def split(regex, behavior="Isolated", invert=False):
+    return dict(type="Split", pattern={"Regex": regex}, behavior=behavior, invert=invert)
+
+
+def sequence(*steps):
+    return dict(type="Sequence", pretokenizers=list(steps))
+
+
+def bos(token, token_id):
+    text = lambda which: {"Sequence": {"id": which, "type_id": 0}}
+    special = {"SpecialToken": {"id": token, "type_id": 0}}
+    return dict(type="TemplateProcessing", single=[special, text("A")], pair=[text("A"), text("B")],
+                special_tokens={token: {"id": token, "ids": [token_id], "tokens": [token]}})
+
+
+TOKENS = added(("<s>", "special"), ("<|end|>", "special"), ("<l>", "lstrip"), ("<r>", "rstrip"), ("<w>", "single_word"),
+               ("<n>", "normalized"), ("<N>", "normalized", "lstrip", "rstrip", "single_word"))
+TOKENIZERS = {
+    "gpt2": dict(pre_tokenizer=byte_level(), added_tokens=TOKENS),
+    "prefix": dict(pre_tokenizer=byte_level(prefix=True), added_tokens=TOKENS),
+    "digits": dict(pre_tokenizer=sequence(dict(type="Digits", individual_digits=True), byte_level()), added_tokens=TOKENS),
+    "falcon": dict(pre_tokenizer=sequence(dict(type="Punctuation", behavior="Contiguous"), byte_level(),
+                                          dict(type="Digits", individual_digits=False), split("[0-9][0-9][0-9]")),
+                   added_tokens=TOKENS),
+    "llama3": dict(pre_tokenizer=sequence(split(LLAMA3), byte_level(regex=False)), added_tokens=TOKENS, post_processor="bos",
+                   model=dict(ignore_merges=True)),
+    "qwen2": dict(pre_tokenizer=sequence(split(QWEN2), byte_level(regex=False)), added_tokens=TOKENS),
+    "gpt4o": dict(pre_tokenizer=sequence(split(GPT4O, "Removed", True), byte_level(regex=False)), added_tokens=TOKENS),
+    "deepseek": dict(pre_tokenizer=sequence(split(r"\p{N}{1,3}"), split("[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+"),
+                                            split(DEEPSEEK), byte_level(regex=False)), added_tokens=TOKENS),
+}
+
+
+def build(name, parts):
+    tokenizer = Tokenizer(models.BPE())
+    skeleton = json.loads(tokenizer.to_str())
+    skeleton.update({key: value for key, value in parts.items() if key in ("normalizer", "pre_tokenizer")})
+    trained = Tokenizer.from_str(json.dumps(skeleton))
+    alphabet = [c for c, _ in sorted(byte_alphabet().items(), key=lambda item: item[1])]
+    trained.train_from_iterator([SEED], trainers.BpeTrainer(vocab_size=400, initial_alphabet=alphabet, show_progress=False))
+    result = json.loads(trained.to_str())
+    result["model"].update(parts.get("model", {}))
+    result["added_tokens"] = parts["added_tokens"]
+    result["decoder"] = byte_level(prefix=True)
+    if name == "llama3":  # a word that no merge leads to
+        result["model"]["vocab"]["\u0120Vi\u00e1\u00bb\u0129t"] = len(result["model"]["vocab"])
+    if name in ("gpt2", "falcon"):  # the older spelling
+        result["model"]["merges"] = [" ".join(pair) for pair in result["model"]["merges"]]
+    for i, token in enumerate(result["added_tokens"]):
+        token["id"] = len(result["model"]["vocab"]) + i
+    if parts.get("post_processor") == "bos":
+        result["post_processor"] = dict(type="Sequence", processors=[byte_level(), bos("<s>", result["added_tokens"][0]["id"])])
+    return result
+
+
+def byte_alphabet():
+    own = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [b for b in range(256) if b not in own]
+    return {**{chr(b): b for b in own}, **{chr(256 + i): b for i, b in enumerate(others)}}
+
+
+def groups():
+    """Groups of texts; test_tokenizer.cpp builds the same."""
+    for a in range(128):
+        yield [chr(a) + chr(b) for b in range(128)]
+    points = [c for c in range(0, 0x30000, 7) if not 0xD800 <= c < 0xE000]
+    for i in range(0, len(points), 512):
+        yield ["a" + chr(c) + "1" + chr(c) + chr(c) + " " + chr(c) + "." + chr(c) for c in points[i:i + 512]]
+    chooser = random.Random(20)
+    for _ in range(40):
+        yield ["".join(FRAGMENTS[chooser.randrange(len(FRAGMENTS))] for _ in range(1 + chooser.randrange(12))) for _ in range(50)]
+
+
+def hash_of(lists):
+    """FNV-1a, 32 bits, over the ids and a separator after each text."""
+    h = 2166136261
+    for ids in lists:
+        for word in [*ids, 0xFFFFFFFF]:
+            for byte in word.to_bytes(4, "little"):
+                h = (h ^ byte) * 16777619 % 2**32
+    return h
+
+
+def main(out):
+    golden = dict(texts=TEXTS, fragments=FRAGMENTS, tokenizers={})
+    for name, parts in TOKENIZERS.items():
+        text = json.dumps(build(name, parts), ensure_ascii=False, separators=(",", ":"))
+        with open(os.path.join(out, name + ".json"), "w", encoding="utf-8") as f:
+            f.write(text + "\n")
+        tokenizer = Tokenizer.from_str(text)
+        encode = lambda texts: [e.ids for e in tokenizer.encode_batch(texts)]
+        ids = encode(TEXTS)
+        runs = "A \n1!" if name in ("gpt2", "falcon", "gpt4o") else ""
+        golden["tokenizers"][name] = dict(ids=ids, decoded=[tokenizer.decode(i) for i in ids], size=tokenizer.get_vocab_size(),
+                                          runs=[hash_of(encode([c * 1000000])) for c in runs],
+                                          groups=[hash_of(encode(group)) for group in groups()])
+        print(name, tokenizer.get_vocab_size())
+    with open(os.path.join(out, "golden.json"), "w", encoding="utf-8") as f:
+        json.dump(golden, f, separators=(",", ":"))
+        f.write("\n")
+
+
+main(sys.argv[1])

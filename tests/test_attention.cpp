@@ -68,8 +68,8 @@ void naive(Arrays<double>& a, const AttentionShape& s) {
 }
 
 template <class T, class U>
-double error(const std::vector<T>& got, const std::vector<U>& want) {  // largest difference, relative to the largest value or 0.1
-  double worst = 0, size = 0.1;
+double error(const std::vector<T>& got, const std::vector<U>& want) {  // largest difference, relative to the largest value or 1
+  double worst = 0, size = 1;
   for (size_t i = 0; i < want.size(); ++i) {
     const double difference = std::abs(static_cast<double>(got[i]) - static_cast<double>(want[i]));
     worst = difference <= worst ? worst : difference;  // a NaN stays

@@ -36,7 +36,7 @@ calib_dataset.get_dataloader = lambda *args, **kwargs: batches
 model = AutoModelForCausalLM.from_pretrained(a.model, dtype=torch.float32 if a.float32 else "auto")
 run = AutoRound(model, tokenizer, bits=a.bits, group_size=a.group_size, sym=True, iters=a.iters, nsamples=a.nsamples,
                 seqlen=a.seqlen, batch_size=a.batch_size, dataset="text", seed=42, device_map="cpu", amp=not a.float32,
-                enable_torch_compile=not a.eager)
+                enable_torch_compile=False if a.eager else None)
 started = time.time()
 run.quantize_and_save(a.out, format="auto_round")
 ended = time.time()

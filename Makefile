@@ -12,7 +12,7 @@ endif
 
 SOURCES  := $(filter-out src/cli/main.cpp src/ops/cpu/isa.cpp,$(shell find src -name '*.cpp' | sort))
 TESTS    := $(sort $(wildcard tests/*.cpp))
-FUZZERS  := $(patsubst tests/fuzz/%.cpp,%,$(filter-out tests/fuzz/replay.cpp,$(sort $(wildcard tests/fuzz/*.cpp))))
+FUZZERS  := $(patsubst tests/fuzz/fuzz_%.cpp,%,$(sort $(wildcard tests/fuzz/fuzz_*.cpp)))
 # One binary for every processor: the CPU kernels are compiled once per instruction set and chosen at run time.
 ISAS     := baseline $(if $(filter x86_64 amd64,$(shell uname -m)),avx2 avx512 avx512bf16)
 ISA_FLAGS_avx2       := -mavx2 -mfma -mf16c
@@ -57,13 +57,13 @@ asan:                         ## program, tests and fuzzers under AddressSanitiz
 	@$(MAKE) --no-print-directory BUILD=build-asan CXXFLAGS="$(SANITIZE)" \
 	  $(addprefix build-asan/,signround tests $(FUZZERS:%=replay_%))
 
-$(BUILD)/replay_%: $(BUILD)/tests/fuzz/%.o $(BUILD)/tests/fuzz/replay.o $(OBJECTS)
+$(BUILD)/replay_%: $(BUILD)/tests/fuzz/fuzz_%.o $(BUILD)/tests/fuzz/replay.o $(OBJECTS)
 	$(LINK)
 
 fuzz-replay: asan             ## every file of tests/corpus once through its fuzzer, under the sanitizers
 	@set -e; for f in $(FUZZERS); do build-asan/replay_$$f tests/corpus/$$f; done
 
-build-fuzz/libfuzzer_%: build-fuzz/tests/fuzz/%.o $(OBJECTS)
+build-fuzz/libfuzzer_%: build-fuzz/tests/fuzz/fuzz_%.o $(OBJECTS)
 	$(LINK) -fsanitize=fuzzer
 
 fuzz:                         ## T=60 seconds of libFuzzer for each of tests/fuzz (needs clang)

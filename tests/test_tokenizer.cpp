@@ -237,6 +237,8 @@ TEST_CASE("tokenizer: what goes around a text") {
   Sketch twice, other;
   twice.set("post_processor", cat(R"({"type":"Sequence","processors":[)", bos, ",", bos, "]}"));
   CHECK(contains(twice.error(), "more than one post_processor"));
+  roberta.set("post_processor", R"({"type":"RobertaProcessing","cls":["<x>",3],"sep":["b",1]})");
+  CHECK(contains(roberta.error(), "tokenizer.json: post_processor: no token has the id 3"));
   CHECK(contains(other.set("post_processor", R"({"type":"Other"})").error(), "post_processor \"Other\" is not supported"));
 }
 

@@ -75,6 +75,7 @@ i32 AddedTokens::longest_at(const Trie& trie, std::string_view text, size_t at, 
 std::vector<AddedTokens::Section> AddedTokens::split(const Trie& trie, std::string_view text) const {
   std::vector<Section> sections;
   size_t done = 0;
+  size_t space_end = 0;  // how far rstrip has looked: tokens that are themselves white space need not look again
   const auto put_text = [&](size_t end) {
     if (done < end) sections.push_back({done, end, std::nullopt});
   };
@@ -98,7 +99,11 @@ std::vector<AddedTokens::Section> AddedTokens::split(const Trie& trie, std::stri
       for (size_t left = begin; left > done && white_space().contains(previous_code_point(text, left));) begin = left;
     }
     if (token.rstrip) {
-      for (size_t right = end; right < text.size() && white_space().contains(next_code_point(text, right));) end = right;
+      for (size_t right = end = std::max(end, space_end); right < text.size();) {
+        if (!white_space().contains(next_code_point(text, right))) break;
+        end = right;
+      }
+      space_end = end;
     }
     put_text(begin);
     sections.push_back({begin, end, token.id});

@@ -17,7 +17,7 @@ struct Step {
 
 class Compiler {
  public:
-  static constexpr size_t kMaxSteps = 10000, kMaxStates = 4096;
+  static constexpr size_t kMaxSteps = 2000, kMaxStates = 1000;
 
   std::vector<CodeSet> sets;  // without repetition
   std::vector<Step> steps;
@@ -71,19 +71,18 @@ class Compiler {
 // preference counts.
 class Walk {
  public:
-  explicit Walk(const std::vector<Step>& steps) : steps_(steps), entered_(steps.size()), reached_(steps.size()) {}
+  explicit Walk(const std::vector<Step>& steps) : steps_(steps), entered_(steps.size(), 0), reached_(steps.size(), 0) {}
 
   template <class InSet>
   std::vector<int> operator()(const std::vector<int>& entries, const InSet& in_set, bool at_end, bool& accepts) {
-    std::fill(entered_.begin(), entered_.end(), false);
-    std::fill(reached_.begin(), reached_.end(), false);
+    ++walk_;
     std::vector<int> result, stack(entries.rbegin(), entries.rend());
     accepts = false;
     while (!stack.empty()) {
       const int at = stack.back();
       stack.pop_back();
-      if (entered_[at]) continue;
-      entered_[at] = true;
+      if (entered_[at] == walk_) continue;
+      entered_[at] = walk_;
       const Step& step = steps_[at];
       switch (step.kind) {
         case Step::Kind::match: accepts = true; return result;
@@ -92,8 +91,8 @@ class Walk {
           if (at_end || !in_set(step.set)) stack.push_back(step.next);
           break;
         case Step::Kind::consume:
-          if (at_end || !in_set(step.set) || reached_[step.next]) break;
-          reached_[step.next] = true;
+          if (at_end || !in_set(step.set) || reached_[step.next] == walk_) break;
+          reached_[step.next] = walk_;
           result.push_back(step.next);
       }
     }
@@ -102,7 +101,8 @@ class Walk {
 
  private:
   const std::vector<Step>& steps_;
-  std::vector<bool> entered_, reached_;
+  std::vector<u32> entered_, reached_;  // by step: the last walk that did
+  u32 walk_ = 0;
 };
 
 }  // namespace
@@ -153,7 +153,7 @@ Pattern::Pattern(const PatternNode& root, std::string_view source) {
       if (s == 1 && accepts) unsupported("pattern \"", source, "\": matching the empty text");
       const auto [it, added] = numbers.try_emplace(std::move(after), static_cast<u32>(numbers.size()));
       if (added) states.push_back(&it->first);
-      if (states.size() > Compiler::kMaxStates) unsupported("pattern \"", source, "\": needing more than 4096 states");
+      if (states.size() > Compiler::kMaxStates) unsupported("pattern \"", source, "\": needing more than ", Compiler::kMaxStates, " states");
       next_.push_back(it->second << 1 | (accepts ? 1u : 0u));
     }
   }

@@ -5,18 +5,46 @@
 namespace signround {
 namespace {
 
-i32 checked_id(i64 id) {
-  check(0 <= id && id <= Vocab::kMaxId, ErrorKind::bad_input, "post_processor: id ", id, " is not in 0..", Vocab::kMaxId);
-  return static_cast<i32>(id);
-}
+// The ids that "post_processor" puts around a text.
+class Processor {
+ public:
+  std::vector<i64> before, after;
 
-// "single" is a list of {"SpecialToken": {"id": name}} around one {"Sequence": {"id": "A"}}.
-void read_template(const Json& json, SpecialIds& ids) {
+  void read(const Json* json) {
+    if (!json || json->is_null()) return;
+    const std::string& type = json->string("type");
+    if (type == "ByteLevel") return;  // moves offsets only
+    if (type == "Sequence") {
+      for (const Json& step : json->array("processors")) read(&step);
+      return;
+    }
+    if (!before.empty() || !after.empty()) unsupported("more than one post_processor that adds tokens");
+    if (type == "TemplateProcessing") {
+      read_template(*json);
+    } else if (type == "BertProcessing" || type == "RobertaProcessing") {
+      before.push_back(second(json->array("cls")));
+      after.push_back(second(json->array("sep")));
+    } else {
+      unsupported("post_processor ", quote(type));
+    }
+  }
+
+ private:
+  // "single" is a list of {"SpecialToken": {"id": name}} around one {"Sequence": {"id": "A"}}.
+  void read_template(const Json& json);
+
+  static i64 second(const Json::Array& pair) {  // [name, id]
+    check(pair.size() == 2, ErrorKind::bad_input, "post_processor: expected a name and an id, found ", pair.size(), " values");
+    return pair[1].integer();
+  }
+};
+
+void Processor::read_template(const Json& json) {
   bool text_seen = false;
   for (const Json& item : json.array("single")) {
     if (const Json* special = item.find("SpecialToken")) {
       const Json& token = json.at("special_tokens").at(special->string("id"));
-      for (const Json& id : token.array("ids")) (text_seen ? ids.after : ids.before).push_back(checked_id(id.integer()));
+      for (const Json& id : token.array("ids")) (text_seen ? after : before).push_back(id.integer());
     } else {
       const bool text = !text_seen && item.at("Sequence").string("id") == "A";
       if (!text) unsupported("a post_processor template with a text other than one A");
@@ -26,28 +54,15 @@ void read_template(const Json& json, SpecialIds& ids) {
   if (!text_seen) unsupported("a post_processor template without the text");
 }
 
-void read_processor(const Json* json, SpecialIds& ids) {
-  if (!json || json->is_null()) return;
-  const std::string& type = json->string("type");
-  if (type == "ByteLevel") return;  // moves offsets only
-  if (type == "Sequence") {
-    for (const Json& step : json->array("processors")) read_processor(&step, ids);
-    return;
+// As ids of known tokens.
+std::vector<i32> known_ids(const std::vector<i64>& ids, const AddedTokens& added, const Vocab& vocab) {
+  std::vector<i32> known;
+  for (const i64 id : ids) {
+    const bool there = vocab.token(id) || (0 <= id && id < added.end() && added.find(static_cast<i32>(id)));
+    check(there, ErrorKind::bad_input, "post_processor: no token has the id ", id);
+    known.push_back(static_cast<i32>(id));
   }
-  if (!ids.before.empty() || !ids.after.empty()) unsupported("more than one post_processor that adds tokens");
-  if (type == "TemplateProcessing") {
-    read_template(*json, ids);
-  } else if (type == "BertProcessing" || type == "RobertaProcessing") {
-    const auto id_in = [&](std::string_view key) {  // [name, id]
-      const Json::Array& pair = json->array(key);
-      check(pair.size() == 2, ErrorKind::bad_input, "post_processor: ", key, " is not a pair of name and id");
-      return checked_id(pair[1].integer());
-    };
-    ids.before.push_back(id_in("cls"));
-    ids.after.push_back(id_in("sep"));
-  } else {
-    unsupported("post_processor ", quote(type));
-  }
+  return known;
 }
 
 // A token named by the config: its string, or an object with that string as "content".
@@ -70,7 +85,12 @@ std::optional<bool> wish(const Json* config, std::string_view key) {
 
 SpecialIds special_ids(const Json* post_processor, const Json* config, const AddedTokens& added, const Vocab& vocab) {
   SpecialIds ids;
-  within("tokenizer.json", [&] { read_processor(post_processor, ids); });
+  within("tokenizer.json", [&] {
+    Processor processor;
+    processor.read(post_processor);
+    ids.before = known_ids(processor.before, added, vocab);
+    ids.after = known_ids(processor.after, added, vocab);
+  });
   within("tokenizer_config.json", [&] {
     ids.bos = named_id(config, "bos_token", added, vocab);
     ids.eos = named_id(config, "eos_token", added, vocab);

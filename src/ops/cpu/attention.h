@@ -47,17 +47,24 @@ template <bool capped, class T>
 // to[i][j] (=|+=) from[j][i] * factor[i], i < rows (of to), j < cols, from in rows of `width`.
 template <class A, class T>
 void write_transposed(T* to, i64 stride, Acc acc, const T* from, i64 width, i64 rows, i64 cols, const T* factor) {
-  for (i64 j = 0; j < cols; j += A::lanes)
-    for (i64 i = 0; i < rows; i += A::lanes) {
-      T block[A::lanes][A::lanes];
-      const i64 nj = smaller(A::lanes, cols - j), ni = smaller(A::lanes, rows - i);
-      typename A::Sums v[A::lanes];
-      for (int x = 0; x < A::lanes; ++x) v[x] = x < nj ? A::read(from + (j + x) * width + i) : A::zero();
+  constexpr int L = A::lanes;
+  for (i64 j = 0; j < cols; j += L)
+    for (i64 i = 0; i < rows; i += L) {
+      const i64 nj = smaller(L, cols - j), ni = smaller(L, rows - i);
+      typename A::Words v[L];
+      for (int x = 0; x < L; ++x) v[x] = x < nj ? A::load(from + (j + x) * width + i) : A::none();
       A::transpose(v);
-      for (int y = 0; y < A::lanes; ++y) A::write(block[y], v[y]);
-      for (int y = 0; y < ni; ++y) {
+      for (int y = 0; y < L; ++y) {
+        if (y >= ni) continue;
         T* out = to + (i + y) * stride + j;
-        for (int x = 0; x < nj; ++x) out[x] = acc == Acc::set ? block[y][x] * factor[i + y] : out[x] + block[y][x] * factor[i + y];
+        const typename A::Words f = A::broadcast(factor + i + y);
+        if (nj == L) {
+          A::write(out, A::multiply_add(v[y], f, acc == Acc::set ? A::zero() : A::read(out)));
+        } else {
+          T some[L];
+          A::write(some, A::multiply_add(v[y], f, A::zero()));
+          for (int x = 0; x < nj; ++x) out[x] = acc == Acc::set ? some[x] : out[x] + some[x];
+        }
       }
     }
 }

@@ -42,8 +42,9 @@ for name, (folder, dtype, options) in VARIANTS.items():
     m = model(dtype, options)
     m.save_pretrained(os.path.join(outdir, folder))
     ids = torch.randint(0, 256, (1, 96), generator=torch.Generator().manual_seed(11))
+    m = LlamaForCausalLM.from_pretrained(os.path.join(outdir, folder), dtype=torch.float32)  # .to() would round the rotary angles too
     with torch.no_grad():
-        logits = m.float()(ids).logits[0]
+        logits = m(ids).logits[0]
     nll = torch.nn.functional.cross_entropy(logits[:-1], ids[0, 1:])
     out.update({f"{name}.ids": ids, f"{name}.logits": logits.contiguous(), f"{name}.nll": nll.reshape(1)})
     print(name, "perplexity", nll.exp().item(), "largest logit", logits.abs().max().item())

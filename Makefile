@@ -79,8 +79,8 @@ $(BUILD)/openblas.found:
 	@tools/need.sh libopenblas-dev
 	@mkdir -p $(@D) && touch $@
 
-bench-cpu: $(BUILD)/bench_matmul   ## matrix products beside OpenBLAS's
-	@$(BUILD)/bench_matmul
+bench-cpu: $(BUILD)/bench_matmul $(BUILD)/bench_attention   ## matrix products beside OpenBLAS's, and attention
+	@$(BUILD)/bench_matmul && $(BUILD)/bench_attention
 
 $(BUILD)/cuda/%.o: cuda/%.cu
 	@mkdir -p $(@D)

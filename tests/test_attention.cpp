@@ -8,6 +8,7 @@
 #include "base/threads.h"
 #include "dual.h"
 #include "ops/cpu/attention.h"
+#include "ops/cpu/select.h"
 
 using namespace signround;
 using namespace signround::SIGNROUND_ISA;
@@ -168,6 +169,31 @@ TEST_CASE("attention: the backward is the transpose of the derivative") {
     CHECK(error(fast.dq, a.dq) < 5e-6);
     CHECK(error(fast.dk, a.dk) < 5e-6);
     CHECK(error(fast.dv, a.dv) < 5e-6);
+  }
+}
+
+TEST_CASE("attention: the kernels of every instruction set that runs here") {
+  for (const AttentionShape& s : kShapes) {
+    Arrays<double> want(s, 1);
+    want.forward(s);
+    want.backward(s, Acc::set, Acc::set, Acc::set);
+    for (const std::string_view isa : supported_isas()) {
+      const std::unique_ptr<Backend> backend = make_cpu_backend(Precision::f32, isa);
+      Arrays<float> a(s, 1);
+      const auto tensor = [&](std::vector<float>& x) {
+        const i64 rows = s.batch * s.tokens;
+        return view(x.data(), DType::f32, rows, static_cast<i64>(x.size()) / rows);
+      };
+      backend->attention(tensor(a.o), tensor(a.lse), tensor(a.q), tensor(a.k), tensor(a.v), s);
+      backend->attention_bwd(tensor(a.dq), tensor(a.dk), tensor(a.dv), Acc::set, Acc::set, Acc::set, tensor(a.delta), tensor(a.dout),
+                             tensor(a.q), tensor(a.k), tensor(a.v), tensor(a.o), tensor(a.lse), s);
+      INFO(backend->name(), ", tokens ", s.tokens, ", d ", s.head_dim, ", window ", s.window);
+      CHECK(error(a.o, want.o) < 2e-6);
+      CHECK(error(a.lse, want.lse) < 1e-6);
+      CHECK(error(a.dq, want.dq) < 5e-6);
+      CHECK(error(a.dk, want.dk) < 5e-6);
+      CHECK(error(a.dv, want.dv) < 5e-6);
+    }
   }
 }
 

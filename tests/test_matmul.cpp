@@ -7,6 +7,7 @@
 #include "base/threads.h"
 #include "dual.h"
 #include "ops/cpu/matmul.h"
+#include "ops/cpu/select.h"
 
 using namespace signround;
 using namespace signround::SIGNROUND_ISA;
@@ -128,6 +129,38 @@ TEST_CASE("matmul: the same bits for any number of threads, and for a row on its
   std::vector<float> row(n);
   matmul<Precision::bf16>(row.data(), n, row_major(a.data() + 77 * k, k), transposed(row_major(b.data(), k)), 1, n, k, Acc::set);
   CHECK(row == std::vector<float>(one.begin() + 77 * n, one.begin() + 78 * n));
+}
+
+TEST_CASE("matmul: the kernels of every instruction set that runs here") {
+  const i64 n = 131, o = 83, i = 437;
+  std::vector<float> x = random_values<float>(n * i, 1), w = random_values<float>(o * i, 2), dy = random_values<float>(n * o, 3);
+  const std::vector<float> bias = random_values<float>(o, 4);
+  const Tensor tx = view(x.data(), DType::f32, n, i), tw = view(w.data(), DType::f32, o, i), tdy = view(dy.data(), DType::f32, n, o);
+  // The same in double; no sum of products is larger than the number of them.
+  const std::vector<double> x64(x.begin(), x.end()), w64(w.begin(), w.end()), dy64(dy.begin(), dy.end()), bias64(bias.begin(), bias.end());
+  std::vector<double> y64(n * o), dx64(n * i, 1.0), dw64(o * i);
+  const Factor<double> fx = row_major(x64.data(), i), fw = row_major(w64.data(), i), fdy = row_major(dy64.data(), o);
+  matmul(y64.data(), o, fx, transposed(fw), n, o, i, bias64.data());
+  matmul(dx64.data(), i, fdy, fw, n, i, o, Acc::add);
+  matmul(dw64.data(), i, transposed(fdy), fx, o, i, n, Acc::set);
+  const auto worst = [](const std::vector<float>& got, const std::vector<double>& want, i64 terms) {
+    double d = 0;
+    for (size_t j = 0; j < want.size(); ++j) d = std::max(d, std::abs(static_cast<double>(got[j]) - want[j]));
+    return d / static_cast<double>(terms);
+  };
+  for (const std::string_view isa : supported_isas())
+    for (const Precision precision : {Precision::f32, Precision::bf16}) {
+      const std::unique_ptr<Backend> backend = make_cpu_backend(precision, isa);
+      std::vector<float> y(n * o), dx(n * i, 1.0f), dw(o * i), b = bias;
+      backend->linear(view(y.data(), DType::f32, n, o), tx, tw, view(b.data(), DType::f32, o));
+      backend->linear_bwd_x(view(dx.data(), DType::f32, n, i), Acc::add, tdy, tw);
+      backend->linear_bwd_w(view(dw.data(), DType::f32, o, i), Acc::set, tdy, tx);
+      const double tolerance = precision == Precision::f32 ? 1e-7 : 5e-4;
+      INFO(backend->name());
+      CHECK(worst(y, y64, i) < tolerance);
+      CHECK(worst(dx, dx64, o) < tolerance);
+      CHECK(worst(dw, dw64, n) < tolerance);
+    }
 }
 
 TEST_CASE("threads: every task once, exceptions come back, nesting is serial") {

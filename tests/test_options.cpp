@@ -154,8 +154,8 @@ TEST_CASE("options: the nearest word") {
 }
 
 TEST_CASE("progress: a bar fits its width, a block is one line") {
-  CHECK(bar_text(0.5, 10, "block 1/2", 100) == "[===============               ]  50%  block 1/2  ETA 10.0 s");
-  CHECK(bar_text(0, 0, "x", 100) == "[" + std::string(30, ' ') + "]   0%  x");
+  CHECK(bar_text(0.5, 10, "block 1/2", 100) == "[==========          ]  50%  ETA 10.0 s  block 1/2");
+  CHECK(bar_text(0, 0, "x", 100) == "[" + std::string(20, ' ') + "]   0%  x");
   CHECK(contains(bar_text(1, 5, "x", 100), "100%"));
   CHECK(bar_text(0.5, 10, "block 1/2", 20).size() == 20);
   BlockReport block;

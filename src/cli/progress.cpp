@@ -13,7 +13,7 @@
 namespace signround {
 namespace {
 
-constexpr int kDefaultWidth = 80, kBarCells = 30;
+constexpr int kDefaultWidth = 80, kBarCells = 20;
 
 int terminal_width() {
   winsize size = {};
@@ -55,8 +55,9 @@ std::string bar_text(double fraction, double seconds, const std::string& text, i
   const size_t full = static_cast<size_t>(fraction * kBarCells);
   const std::string percent = std::to_string(static_cast<int>(fraction * 100)) + "%";
   std::string bar = "[" + std::string(full, '=') + std::string(kBarCells - full, ' ') + "] ";
-  bar += std::string(4 - percent.size(), ' ') + percent + "  " + text;
+  bar += std::string(4 - percent.size(), ' ') + percent;
   if (fraction > 0) bar += "  ETA " + human_seconds(seconds / fraction * (1 - fraction));
+  bar += "  " + text;
   return bar.substr(0, static_cast<size_t>(std::max(width, 0)));
 }
 

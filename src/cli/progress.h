@@ -29,7 +29,7 @@ class Progress {
   bool visible_ = false;
 };
 
-// The bar itself: "[=====>    ]  37%  block 3/8  ETA 1m 20s", no wider than `width` columns.
+// The bar itself: "[=====     ]  37%  ETA 1m 20s  block 3/8", no wider than `width` columns.
 std::string bar_text(double fraction, double seconds, const std::string& text, int width);
 
 std::string rate_text(double tflops);  // "151 GFLOP/s", "1.2 TFLOP/s"

@@ -17,7 +17,7 @@ per RUN of w4g32sym, w4g32asym, w2g32sym, w2g32asym and block B, prefix "RUN.B."
   best I32 [1]                  step whose parameters were kept
 per linear P (such as self_attn.q_proj), prefix "RUN.B.P.", after the first step:
   v I8 [rows, in]               sign of V, every row-stride-th row, from row 0
-  lo, hi F32 [groups]           factors of the ranges as the second forward takes them (clamped to [0, 1])"""
+  lo, hi F32 [rows, groups]     factors of the ranges of these rows as the second forward takes them (clamped to [0, 1])"""
 import argparse
 import random
 
@@ -81,10 +81,10 @@ class Watched(peer.SignRoundQuantizer):
         if len(self.log["loss"]) == 1:
             for name, m in self.block.named_modules():
                 if hasattr(m, "orig_layer"):
-                    out_rows = m.orig_layer.weight.shape[0]
-                    self.log["params"][name] = dict(
-                        v=m.params["value"].detach().reshape(out_rows, -1)[::a.row_stride, :m.orig_layer.weight.shape[1]].sign(),
-                        lo=m.params["min_scale"].detach().clamp(0, 1), hi=m.params["max_scale"].detach().clamp(0, 1))
+                    rows, cols = m.orig_layer.weight.shape
+                    pick = lambda key: m.params[key].detach().reshape(rows, -1)[::a.row_stride]
+                    self.log["params"][name] = dict(v=pick("value")[:, :cols].sign().to(torch.int8),
+                                                    lo=pick("min_scale").clamp(0, 1), hi=pick("max_scale").clamp(0, 1))
 
 
 names = ("quantize_block", "_get_loss", "_step")
@@ -113,7 +113,6 @@ for bits in (4, 2):
                 out[prefix + key] = torch.tensor(log[key])
             out[prefix + "best"] = torch.tensor([min(range(a.steps), key=log["loss"].__getitem__)], dtype=torch.int32)
             for name, p in log["params"].items():
-                out.update({f"{prefix}{name}.v": p["v"].to(torch.int8).contiguous(), f"{prefix}{name}.lo": p["lo"],
-                            f"{prefix}{name}.hi": p["hi"]})
+                out.update({f"{prefix}{name}.{key}": t.contiguous() for key, t in p.items()})
             print(prefix, "loss", *(f"{x:.6e}" for x in log["loss"]))
 save_file(out, a.out)

@@ -18,7 +18,7 @@ const std::string kQwen2 =
     R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
 
 std::vector<std::string> pieces(const PreTokenizer& cut, const std::string& text) {
-  Pieces all{text, {{0, text.size()}}};
+  Pieces all{text, {{0, text.size()}}, true};
   cut(all);
   std::vector<std::string> result;
   for (const auto& [begin, end] : all.spans) result.push_back(all.text.substr(begin, end - begin));

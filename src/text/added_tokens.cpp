@@ -33,9 +33,10 @@ AddedTokens::AddedTokens(const Json* json, const Vocab& vocab, const Normalizer&
   raw_.resize(1);
   normalized_.resize(1);
   for (size_t i = 0; i < tokens_.size(); ++i) {
-    std::string key = tokens_[i].content;
-    if (tokens_[i].normalized && normalizer) normalizer(key);
-    if (!key.empty()) insert(tokens_[i].normalized ? normalized_ : raw_, key, static_cast<i32>(i));
+    AddedToken& token = tokens_[i];
+    token.matched = token.content;
+    if (token.normalized && normalizer) normalizer(token.matched);
+    if (!token.matched.empty()) insert(token.normalized ? normalized_ : raw_, token.matched, static_cast<i32>(i));
   }
 }
 

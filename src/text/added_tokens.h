@@ -13,6 +13,7 @@ namespace signround {
 
 struct AddedToken {
   std::string content;
+  std::string matched;  // what is looked for in the text and given back by decode: the content, normalized if `normalized`
   i32 id = 0;
   bool single_word = false;             // not beside word characters
   bool lstrip = false, rstrip = false;  // takes the white space before, after it with it

@@ -9,6 +9,8 @@
 namespace signround {
 namespace {
 
+constexpr size_t kMaxSteps = 2000, kMaxStates = 1000;
+
 // A step of the nondeterministic automaton. Where there is a choice, `next` is preferred to `other`.
 struct Step {
   enum class Kind : u8 { consume, choose, not_ahead, match } kind;
@@ -17,8 +19,6 @@ struct Step {
 
 class Compiler {
  public:
-  static constexpr size_t kMaxSteps = 2000, kMaxStates = 1000;
-
   std::vector<CodeSet> sets;  // without repetition
   std::vector<Step> steps;
 
@@ -153,7 +153,7 @@ Pattern::Pattern(const PatternNode& root, std::string_view source) {
       if (s == 1 && accepts) unsupported("pattern \"", source, "\": matching the empty text");
       const auto [it, added] = numbers.try_emplace(std::move(after), static_cast<u32>(numbers.size()));
       if (added) states.push_back(&it->first);
-      if (states.size() > Compiler::kMaxStates) unsupported("pattern \"", source, "\": needing more than ", Compiler::kMaxStates, " states");
+      if (states.size() > kMaxStates) unsupported("pattern \"", source, "\": needing more than ", kMaxStates, " states");
       next_.push_back(it->second << 1 | (accepts ? 1u : 0u));
     }
   }

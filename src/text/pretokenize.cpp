@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "text/byte_level.h"
+#include "text/metaspace.h"
 #include "text/pattern.h"
 #include "text/unsupported.h"
 
@@ -71,6 +72,8 @@ void split(Pieces& pieces, const Pattern& pattern, Behavior behavior, bool inver
     if (at < end) cuts.push_back({at, end, invert});
     append_pieces(cuts, behavior, out);
   }
+  const bool same_start = !out.empty() && !pieces.spans.empty() && out[0].begin == pieces.spans[0].begin;
+  pieces.at_start = pieces.at_start && same_start;
   pieces.spans = std::move(out);
 }
 
@@ -80,7 +83,7 @@ PreTokenizer splitter(Pattern pattern, Behavior behavior, bool invert = false) {
 
 // Rebuilds the text from its pieces, each as `append` writes it.
 template <class Append>
-void rewrite(Pieces& pieces, const Append& append) {
+void rewrite(Pieces& pieces, Append&& append) {
   std::string text;
   text.reserve(pieces.text.size() + pieces.text.size() / 4);
   for (auto& [begin, end] : pieces.spans) {
@@ -108,6 +111,20 @@ PreTokenizer byte_level(const Json& json) {
   };
 }
 
+PreTokenizer metaspace(const Json& json) {
+  const Metaspace m = read_metaspace(json);
+  const PreTokenizer cut = m.split ? splitter(Pattern::literal(m.replacement), Behavior::merged_with_next) : PreTokenizer();
+  return [=](Pieces& pieces) {
+    bool prepend = m.prepend == Metaspace::Prepend::always || (m.prepend == Metaspace::Prepend::first && pieces.at_start);
+    rewrite(pieces, [&](std::string& text, std::string_view piece) {
+      if (prepend && piece[0] != ' ' && !piece.starts_with(m.replacement)) text += m.replacement;
+      for (const char c : piece) c == ' ' ? text += m.replacement : text += c;
+      prepend = m.prepend == Metaspace::Prepend::always;
+    });
+    if (cut) cut(pieces);
+  };
+}
+
 PreTokenizer split_by_pattern(const Json& json) {
   const Json& pattern = json.at("pattern");
   const Json* regex = pattern.find("Regex");
@@ -130,6 +147,7 @@ PreTokenizer make_pre_tokenizer(const Json* json) {
   const std::string& type = json->string("type");
   if (type == "Sequence") return sequence(*json);
   if (type == "ByteLevel") return byte_level(*json);
+  if (type == "Metaspace") return metaspace(*json);
   if (type == "Split") return split_by_pattern(*json);
   if (type == "Digits") {
     const bool single = json->boolean("individual_digits");

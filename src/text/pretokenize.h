@@ -12,8 +12,9 @@ struct Pieces {
   struct Span {
     size_t begin, end;  // bytes of text; begin < end
   };
-  std::string text;  // valid UTF-8
+  std::string text;         // valid UTF-8
   std::vector<Span> spans;  // in order, without overlap; what lies between them is gone
+  bool at_start = false;    // the first of them begins the whole text that is encoded
 };
 
 using PreTokenizer = std::function<void(Pieces&)>;

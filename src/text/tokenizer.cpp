@@ -54,14 +54,14 @@ std::vector<i32> Tokenizer::encode(std::string_view text, bool add_special) cons
   Cache cache(*model_);
   for (const auto& [begin, end, id] : added_->split_raw(text)) {
     if (id) ids.push_back(*id);
-    else encode_section(text.substr(begin, end - begin), cache, ids);
+    else encode_section(text.substr(begin, end - begin), begin == 0, cache, ids);
   }
   if (add_special) ids.insert(ids.end(), special_.after.begin(), special_.after.end());
   return ids;
 }
 
-// Text between two added tokens of the raw text.
-void Tokenizer::encode_section(std::string_view text, Cache& cache, std::vector<i32>& ids) const {
+// Text between two added tokens of the raw text; at_start: it is the first.
+void Tokenizer::encode_section(std::string_view text, bool at_start, Cache& cache, std::vector<i32>& ids) const {
   std::string normalized(text);
   if (normalizer_) normalizer_(normalized);
   for (const auto& [begin, end, id] : added_->split_normalized(normalized)) {
@@ -69,7 +69,7 @@ void Tokenizer::encode_section(std::string_view text, Cache& cache, std::vector<
       ids.push_back(*id);
       continue;
     }
-    Pieces pieces{normalized.substr(begin, end - begin), {{0, end - begin}}};
+    Pieces pieces{normalized.substr(begin, end - begin), {{0, end - begin}}, at_start && begin == 0};
     pre_tokenizer_(pieces);
     const std::string_view all = pieces.text;
     for (const auto& [first, last] : pieces.spans) cache.append_ids(all.substr(first, last - first), ids);
@@ -80,7 +80,7 @@ std::string Tokenizer::decode(std::span<const i32> ids, bool skip_special) const
   std::vector<std::string> tokens;
   for (const i32 id : ids) {
     const AddedToken* added = added_->find(id);
-    if (added && !(skip_special && added->special)) tokens.push_back(added->content);
+    if (added && !(skip_special && added->special)) tokens.push_back(added->matched);
     if (added) continue;
     if (const std::string* token = model_->vocab().token(id)) tokens.push_back(*token);
   }

@@ -31,7 +31,7 @@ class Tokenizer {
 
  private:
   class Cache;
-  void encode_section(std::string_view text, Cache& cache, std::vector<i32>& ids) const;
+  void encode_section(std::string_view text, bool at_start, Cache& cache, std::vector<i32>& ids) const;
 
   std::unique_ptr<TokenModel> model_;
   Normalizer normalizer_;

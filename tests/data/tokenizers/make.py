@@ -77,6 +77,10 @@ def bos(token, token_id):
 
 TOKENS = added(("<s>", "special"), ("<|end|>", "special"), ("<l>", "lstrip"), ("<r>", "rstrip"), ("<w>", "single_word"),
                ("<n>", "normalized"), ("<N>", "normalized", "lstrip", "rstrip", "single_word"))
+SPACE_TO_BLOCK = dict(type="Replace", pattern={"String": " "}, content="\u2581")
+BLOCK_TO_SPACE = dict(type="Replace", pattern={"String": "\u2581"}, content=" ")
+METASPACE = dict(type="Metaspace", replacement="\u2581", prepend_scheme="first", split=True)
+FALLBACK = dict(unk_token="<unk>", fuse_unk=True, byte_fallback=True)
 TOKENIZERS = {
     "gpt2": dict(pre_tokenizer=byte_level(), added_tokens=TOKENS),
     "prefix": dict(pre_tokenizer=byte_level(prefix=True), added_tokens=TOKENS),
@@ -90,20 +94,33 @@ TOKENIZERS = {
     "gpt4o": dict(pre_tokenizer=sequence(split(GPT4O, "Removed", True), byte_level(regex=False)), added_tokens=TOKENS),
     "deepseek": dict(pre_tokenizer=sequence(split(r"\p{N}{1,3}"), split("[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+"),
                                             split(DEEPSEEK), byte_level(regex=False)), added_tokens=TOKENS),
+    # SentencePiece's ways: spaces become U+2581, unknown characters bytes
+    "llama2": dict(normalizer=dict(type="Sequence", normalizers=[dict(type="Prepend", prepend="\u2581"), SPACE_TO_BLOCK]), model=FALLBACK,
+                   decoder=dict(type="Sequence", decoders=[BLOCK_TO_SPACE, dict(type="ByteFallback"), dict(type="Fuse"),
+                                                           dict(type="Strip", content=" ", start=1, stop=0)]), added_tokens=TOKENS),
+    "metaspace": dict(pre_tokenizer=METASPACE, decoder=dict(type="Sequence", decoders=[dict(type="ByteFallback"), METASPACE]),
+                      model=dict(unk_token="<unk>"), added_tokens=TOKENS),
+    "gemma": dict(normalizer=SPACE_TO_BLOCK, pre_tokenizer=dict(type="Split", pattern={"String": " "}, behavior="MergedWithPrevious",
+                                                                invert=False),
+                  decoder=dict(type="Sequence", decoders=[BLOCK_TO_SPACE, dict(type="ByteFallback"), dict(type="Fuse")]), model=FALLBACK,
+                  added_tokens=TOKENS),
 }
 
 
 def build(name, parts):
-    tokenizer = Tokenizer(models.BPE())
-    skeleton = json.loads(tokenizer.to_str())
+    skeleton = json.loads(Tokenizer(models.BPE()).to_str())
     skeleton.update({key: value for key, value in parts.items() if key in ("normalizer", "pre_tokenizer")})
     trained = Tokenizer.from_str(json.dumps(skeleton))
-    alphabet = [c for c, _ in sorted(byte_alphabet().items(), key=lambda item: item[1])]
-    trained.train_from_iterator([SEED], trainers.BpeTrainer(vocab_size=400, initial_alphabet=alphabet, show_progress=False))
+    if "decoder" in parts:
+        kind = dict(special_tokens=["<unk>", *(f"<0x{b:02X}>" for b in range(256))], limit_alphabet=100)
+    else:
+        kind = dict(initial_alphabet=[c for c, _ in sorted(byte_alphabet().items(), key=lambda item: item[1])])
+    texts = [SEED] if "pre_tokenizer" in parts else SEED.split()  # without pieces a merge would span words
+    trained.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=400 + 100 * ("decoder" in parts), show_progress=False, **kind))
     result = json.loads(trained.to_str())
     result["model"].update(parts.get("model", {}))
-    result["added_tokens"] = parts["added_tokens"]
-    result["decoder"] = byte_level(prefix=True)
+    result["added_tokens"] = [dict(token) for token in parts["added_tokens"]]
+    result["decoder"] = parts.get("decoder", byte_level(prefix=True))
     if name == "llama3":  # a word that no merge leads to
         result["model"]["vocab"]["\u0120Vi\u00e1\u00bb\u0129t"] = len(result["model"]["vocab"])
     if name in ("gpt2", "falcon"):  # the older spelling
@@ -152,7 +169,7 @@ def main(out):
         tokenizer = Tokenizer.from_str(text)
         encode = lambda texts: [e.ids for e in tokenizer.encode_batch(texts)]
         ids = encode(TEXTS)
-        runs = "A \n1!" if name in ("gpt2", "falcon", "gpt4o") else ""
+        runs = "A \n1!" if name in ("gpt2", "falcon", "gpt4o", "llama2") else ""
         golden["tokenizers"][name] = dict(ids=ids, decoded=[tokenizer.decode(i) for i in ids], size=tokenizer.get_vocab_size(),
                                           runs=[hash_of(encode([c * 1000000])) for c in runs],
                                           groups=[hash_of(encode(group)) for group in groups()])

@@ -74,7 +74,7 @@ fuzz:                         ## T=60 seconds of libFuzzer for each of tests/fuz
 
 $(BUILD)/bench_%: $(BUILD)/bench/bench_%.o $(OBJECTS)
 	$(LINK) -lopenblas
-$(BUILD)/bench/bench_matmul.o: | $(BUILD)/openblas.found
+$(patsubst %.cpp,$(BUILD)/%.o,$(wildcard bench/*.cpp)): | $(BUILD)/openblas.found
 $(BUILD)/openblas.found:
 	@tools/need.sh libopenblas-dev
 	@mkdir -p $(@D) && touch $@

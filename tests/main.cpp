@@ -1,5 +1,5 @@
-// The test program: every tests/test_*.cpp registers its cases here. The last line is "N passed, N failed", counted in test cases;
-// ", N skipped" follows where some could not run here. doctest's own flags work: -tc=<name> runs one case.
+// The test program: every tests/test_*.cpp registers its cases here. The last line is "N passed, N failed", counted in test
+// cases; ", N skipped" follows where some could not run here. doctest's own flags work: -tc=<name> runs one case.
 #define DOCTEST_CONFIG_IMPLEMENT
 #include <doctest/doctest.h>
 

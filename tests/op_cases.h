@@ -74,7 +74,8 @@ inline OpCase rope_case(i64 batch, const RopeShape& s) {
   for (i64 t = 0; t < s.tokens; ++t)
     for (i64 k = 0; k < 2 * pairs; ++k)
       table.push_back(static_cast<float>(k < pairs ? std::cos(angle(t, k)) : std::sin(angle(t, k - pairs))));
-  return {cat("rope ", rows, "x", cols, " rotary ", s.rotary_dim, s.interleaved ? " interleaved" : ""), {{rows, cols}}, 1, {rows, cols}, {},
+  return {cat("rope ", rows, "x", cols, " rotary ", s.rotary_dim, s.interleaved ? " interleaved" : ""), {{rows, cols}}, 1,
+          {rows, cols}, {},
           [=](Backend& b, In x, Tensor y, In) mutable { b.rope(y, x[0], tensor(table, s.tokens, 2 * pairs), s); },
           [=](Backend& b, In d, Acc acc, Tensor dy, In, Tensor, In) mutable {
             b.rope_bwd(d[0], acc, dy, tensor(table, s.tokens, 2 * pairs), s);
@@ -112,19 +113,22 @@ inline OpCase attention_case(std::string_view what, const AttentionShape& s) {
                 for (i64 j = 0; j < s.tokens; ++j) {
                   if ((s.causal && j > i) || (s.window > 0 && j <= i - s.window)) continue;
                   double score = 0;
-                  for (i64 c = 0; c < s.head_dim; ++c) score += x[0][n * qc + h * s.head_dim + c] * x[1][(first + j) * kc + kv + c];
+                  for (i64 c = 0; c < s.head_dim; ++c)
+                    score += x[0][n * qc + h * s.head_dim + c] * x[1][(first + j) * kc + kv + c];
                   score *= s.scale;
                   sum += p[j] = std::exp(s.softcap > 0 ? s.softcap * std::tanh(score / s.softcap) : score);
                 }
                 for (i64 j = 0; j < s.tokens; ++j)
-                  for (i64 c = 0; c < s.head_dim; ++c) o[n * qc + h * s.head_dim + c] += p[j] / sum * x[2][(first + j) * kc + kv + c];
+                  for (i64 c = 0; c < s.head_dim; ++c)
+                    o[n * qc + h * s.head_dim + c] += p[j] / sum * x[2][(first + j) * kc + kv + c];
               }
             return o;
           }};
 }
 
 inline OpCase glu_case(i64 rows, i64 cols, Activation act) {
-  return {cat("glu ", act == Activation::silu ? "silu " : "gelu_tanh ", rows, "x", cols), {{rows, cols}, {rows, cols}}, 2, {rows, cols}, {},
+  return {cat("glu ", act == Activation::silu ? "silu " : "gelu_tanh ", rows, "x", cols), {{rows, cols}, {rows, cols}}, 2,
+          {rows, cols}, {},
           [=](Backend& b, In x, Tensor y, In) { b.glu(y, x[0], x[1], act); },
           [=](Backend& b, In d, Acc acc, Tensor dy, In x, Tensor, In) {
             b.glu_bwd(d[0], d[1], acc, acc, dy, x[0], x[1], act);

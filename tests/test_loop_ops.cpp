@@ -43,7 +43,8 @@ TEST_CASE("mse: the mean over the tokens that count, and a gradient of the sum")
   for (bool skip_last : {false, true})
     for (i64 batch : {1, 3, 700}) {
       const i64 tokens = 3, cols = 5, rows = batch * tokens;
-      std::vector<Dual> y = converted<Dual>(random.values(rows * cols)), target = converted<Dual>(random.values(rows * cols)), dy(y.size());
+      std::vector<Dual> y = converted<Dual>(random.values(rows * cols)), target = converted<Dual>(random.values(rows * cols));
+      std::vector<Dual> dy(y.size());
       double sum = 0, counted = 0;
       for (i64 i = 0; i < rows * cols; ++i) {
         y[i].d = random.uniform();
@@ -69,7 +70,8 @@ TEST_CASE("mse: the same loss for any number of threads") {
   Random random;
   const std::unique_ptr<Backend> backend = make_cpu_backend(Precision::f32);
   const i64 rows = 1031, cols = 77;
-  std::vector<float> y = converted<float>(random.values(rows * cols)), target = converted<float>(random.values(rows * cols)), dy(y.size());
+  std::vector<float> y = converted<float>(random.values(rows * cols)), target = converted<float>(random.values(rows * cols));
+  std::vector<float> dy(y.size());
   std::vector<float> losses;
   for (int threads : {1, 2, 3}) {
     const Threads use(threads);
@@ -96,7 +98,8 @@ TEST_CASE("tuning loop: samples in their order, steps counted, the first of equa
     CHECK(batch == std::vector<float>{10, 11, 10, 11});
   }
   backend->next_micro(state);
-  CHECK(contains(error_of(ErrorKind::bug, [&] { backend->gather(tensor(batch, 4, 1), tensor(cache, 6, 1), 2, state); }), "past the end"));
+  const auto too_far = [&] { backend->gather(tensor(batch, 4, 1), tensor(cache, 6, 1), 2, state); };
+  CHECK(contains(error_of(ErrorKind::bug, too_far), "past the end"));
 
   const float losses[] = {3, 2, 2};
   const i32 best_steps[] = {0, 1, 1}, is_best[] = {1, 1, 0};

@@ -1,4 +1,4 @@
-// Quantize-dequantize: its gradients against dual numbers, its corner cases by example, its integers and scales against auto-round's.
+// Quantize-dequantize: its gradients against dual numbers, its corner cases by example, its integers against the peer's.
 #include <doctest/doctest.h>
 
 #include <cstring>
@@ -27,7 +27,8 @@ struct Linear {
   i64 groups = rows * spec.groups(cols);
   std::vector<W> w, wq = std::vector<W>(static_cast<size_t>(rows * cols));
   std::vector<float> v = std::vector<float>(w.size(), 0.0f), dwq = v;
-  std::vector<float> wmin = std::vector<float>(static_cast<size_t>(groups)), wmax = wmin, lo = std::vector<float>(wmin.size(), 1.0f), hi = lo;
+  std::vector<float> wmin = std::vector<float>(static_cast<size_t>(groups)), wmax = wmin;
+  std::vector<float> lo = std::vector<float>(wmin.size(), 1.0f), hi = lo;
   std::vector<u8> codes = std::vector<u8>(w.size()), zero = std::vector<u8>(wmin.size());
   std::vector<f16> scale = std::vector<f16>(wmin.size());
 
@@ -54,10 +55,11 @@ struct Linear {
   std::array<float, 2> gradients(i64 group, std::vector<float>* dv = nullptr) {
     const i64 per_row = spec.groups(cols), size = spec.group_of(cols), at = group / per_row * cols + group % per_row * size;
     const i64 n = std::min(size, cols - group % per_row * size);
-    return group_bwd(dwq.data() + at, w.data() + at, v.data() + at, n, Range<float>{wmin[group], wmax[group], lo[group], hi[group]}, spec,
-                     [&](i64 first, i64 count, const float* piece) {
-                       if (dv) std::copy_n(piece, count, dv->begin() + at + first);
-                     });
+    const Range<float> range{wmin[group], wmax[group], lo[group], hi[group]};
+    const auto use = [&](i64 first, i64 count, const float* piece) {
+      if (dv) std::copy_n(piece, count, dv->begin() + at + first);
+    };
+    return group_bwd(dwq.data() + at, w.data() + at, v.data() + at, n, range, spec, use);
   }
 };
 
@@ -82,15 +84,16 @@ bool same(const V& a, const V& b) {
 
 }  // namespace
 
-// With c = round(t) - t frozen, round(t) is t + c: then wq is differentiable in v, lo, hi, except where a bound is just reached or the
-// two sides of a symmetric range tie, and the dot test applies to the straight-through gradients.
+// With c = round(t) - t frozen, round(t) is t + c: then wq is differentiable in v, lo, hi, except where a bound is just reached
+// or the two sides of a symmetric range tie, and the dot test applies to the straight-through gradients.
 TEST_CASE("qdq: gradients are the transpose of the surrogate's derivative") {
   Random random;
   std::set<std::string> met;  // the situations that the random groups have brought up
   for (int trial = 0; trial < 3000; ++trial) {
     const QuantSpec spec{.bits = 2 + trial % 7, .group = -1, .symmetric = trial % 2 == 0};
     const i64 n = 1 + trial % 37;
-    const double size = std::pow(10.0, random.uniform(-7, 1)), shift = random.uniform(-1.5, 1.5), reach = trial % 5 == 0 ? 3 : 0.5;
+    const double size = std::pow(10.0, random.uniform(-7, 1)), shift = random.uniform(-1.5, 1.5);
+    const double reach = trial % 5 == 0 ? 3 : 0.5;
     std::vector<double> w = random.values(n), v = random.values(n, -reach, reach), g = random.values(n);
     for (double& x : w) x = (x + shift) * size;
     const auto [low, high] = std::minmax_element(w.begin(), w.end());
@@ -103,9 +106,10 @@ TEST_CASE("qdq: gradients are the transpose of the surrogate's derivative") {
     for (i64 i = 0; i < n; ++i) dual_v[i].d = dv_along[i];
     group_qdq(wq.data(), dual_w.data(), dual_v.data(), n, grid_of(moved, spec));
     double backward = 0, forward = 0, magnitude = 1e-300;
-    const std::array<double, 2> d = group_bwd(g.data(), w.data(), v.data(), n, range, spec, [&](i64 first, i64 count, const double* dv) {
+    const auto use = [&](i64 first, i64 count, const double* dv) {
       for (i64 i = 0; i < count; ++i) backward += dv[i] * dv_along[first + i];
-    });
+    };
+    const std::array<double, 2> d = group_bwd(g.data(), w.data(), v.data(), n, range, spec, use);
     backward += d[0] * moved.lo.d + d[1] * moved.hi.d;
     for (i64 i = 0; i < n; ++i) {
       forward += wq[i].d * g[i];
@@ -117,8 +121,8 @@ TEST_CASE("qdq: gradients are the transpose of the surrogate's derivative") {
     CAPTURE(trial);
     CHECK(std::abs(forward - backward) <= 1e-12 * magnitude);
   }
-  for (const char* kind : {"sym inside", "sym outside", "asym inside", "asym outside", "sym free", "sym free negative", "sym raised",
-                           "sym raised negative", "asym free", "asym raised"})
+  for (const char* kind : {"sym inside", "sym outside", "asym inside", "asym outside", "sym free", "sym free negative",
+                           "sym raised", "sym raised negative", "asym free", "asym raised"})
     CHECK_MESSAGE(met.count(kind) == 1, kind);
 }
 
@@ -254,7 +258,8 @@ TEST_CASE("qdq: the same bits for every instruction set and number of threads") 
   const auto compare = [&]<class W>(W, i64 cols, i64 group) {
     for (bool symmetric : {true, false}) {
       const i64 rows = 331;
-      Linear<W> start(rows, cols, {.bits = 3, .group = group, .symmetric = symmetric}, converted<W>(random.values(rows * cols, -0.05, 0.07)));
+      const QuantSpec spec{.bits = 3, .group = group, .symmetric = symmetric};
+      Linear<W> start(rows, cols, spec, converted<W>(random.values(rows * cols, -0.05, 0.07)));
       start.v = converted<float>(random.values(rows * cols, -0.6, 0.6));
       start.lo = converted<float>(random.values(start.groups, 0.5, 1));
       start.hi = converted<float>(random.values(start.groups, 0.5, 1));
@@ -318,7 +323,8 @@ int sign_of(float x) { return (x > 0) - (x < 0); }
 
 template <class W>
 void compare_with_peer(const Peer& peer, const std::string& name, const std::vector<i32>& params, Backend& backend) {
-  Linear<W> l(params[3], params[4], {.bits = params[1], .group = params[2], .symmetric = params[0] == 1}, peer.read<W>(name + ".w"));
+  const QuantSpec spec{.bits = params[1], .group = params[2], .symmetric = params[0] == 1};
+  Linear<W> l(params[3], params[4], spec, peer.read<W>(name + ".w"));
   l.v = peer.read<float>(name + ".v");
   l.lo = peer.read<float>(name + ".min_scale");
   l.hi = peer.read<float>(name + ".max_scale");
@@ -336,7 +342,8 @@ void compare_with_peer(const Peer& peer, const std::string& name, const std::vec
   CHECK(same(l.scale, peer.read<f16>(name + ".scale")));
 
   l.dwq = peer.read<float>(name + ".g");
-  const std::vector<float> dv = peer.read<float>(name + ".dv"), dmin = peer.read<float>(name + ".dmin"), dmax = peer.read<float>(name + ".dmax");
+  const std::vector<float> dv = peer.read<float>(name + ".dv");
+  const std::vector<float> dmin = peer.read<float>(name + ".dmin"), dmax = peer.read<float>(name + ".dmax");
   std::vector<float> ours(dv.size());
   for (i64 group = 0; group < l.groups; ++group) {
     const std::array<float, 2> d = l.gradients(group, &ours);
@@ -355,7 +362,7 @@ TEST_CASE("qdq: auto-round's integers, scales and weights bit for bit, and the s
   CHECK(peer.cases.size() == 192);
   const std::unique_ptr<Backend> backend = make_cpu_backend(Precision::f32);
   for (const std::string& name : peer.cases) {
-    if (name.find("overflow") != name.npos) continue;  // its scale is infinite there and its weights NaN; ours stay finite, see above
+    if (name.find("overflow") != name.npos) continue;  // its scale is infinite there, its weights NaN; ours are finite, see above
     CAPTURE(name);
     const std::vector<i32> params = peer.read<i32>(name + ".params");
     if (params[5]) compare_with_peer<bf16>(peer, name, params, *backend);

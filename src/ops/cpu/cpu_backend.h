@@ -1,5 +1,5 @@
 // The instruction set on the CPU: every method reads the types of its tensors once and calls the kernel of that name.
-// T: activations, their gradients and, where it is not float, statistics and learned values. Weights may also be f32, f16 or bf16.
+// T: activations, their gradients and, where it is not float, statistics and learned values. Weights may be f32, f16, bf16 or T.
 #pragma once
 #include <algorithm>
 #include <cstring>
@@ -64,7 +64,8 @@ class CpuBackend final : public Backend {
     fits(dst.size() == src.size(), "copy");
     if (dst.dtype == src.dtype) {
       parallel_ranges(src.bytes(), 1 << 18, [&](i64 first, i64 last) {
-        std::memcpy(static_cast<char*>(dst.data) + first, static_cast<const char*>(src.data) + first, static_cast<size_t>(last - first));
+        char* to = static_cast<char*>(dst.data) + first;
+        std::memcpy(to, static_cast<const char*>(src.data) + first, static_cast<size_t>(last - first));
       });
       return;
     }
@@ -153,8 +154,8 @@ class CpuBackend final : public Backend {
     fits_attention(o, lse, q, k, v, shape);
     SIGNROUND_ISA::attention(o.as<T>(), lse.as<T>(), q.as<T>(), k.as<T>(), v.as<T>(), shape);
   }
-  void attention_bwd(Tensor dq, Tensor dk, Tensor dv, Acc acc_q, Acc acc_k, Acc acc_v, Tensor delta, Tensor dout, Tensor q, Tensor k,
-                     Tensor v, Tensor o, Tensor lse, const AttentionShape& shape) override {
+  void attention_bwd(Tensor dq, Tensor dk, Tensor dv, Acc acc_q, Acc acc_k, Acc acc_v, Tensor delta, Tensor dout, Tensor q,
+                     Tensor k, Tensor v, Tensor o, Tensor lse, const AttentionShape& shape) override {
     fits_attention(o, lse, q, k, v, shape);
     fits((!dq || dq.size() == q.size()) && (!dk || dk.size() == k.size()) && (!dv || dv.size() == v.size()) &&
              delta.size() == lse.size() && dout.size() == o.size(), "attention_bwd");
@@ -169,7 +170,8 @@ class CpuBackend final : public Backend {
     else SIGNROUND_ISA::glu<GeluTanh>(y.as<T>(), g.as<T>(), u.as<T>(), y.size());
   }
   void glu_bwd(Tensor dg, Tensor du, Acc acc_g, Acc acc_u, Tensor dy, Tensor g, Tensor u, Activation act) override {
-    fits(dy.size() == g.size() && g.size() == u.size() && (!dg || dg.size() == g.size()) && (!du || du.size() == u.size()), "glu_bwd");
+    fits(dy.size() == g.size() && g.size() == u.size() && (!dg || dg.size() == g.size()) && (!du || du.size() == u.size()),
+         "glu_bwd");
     const auto bwd = [&]<class Act>(Act) {
       SIGNROUND_ISA::glu_bwd<Act>(wanted(dg), wanted(du), acc_g, acc_u, dy.as<T>(), g.as<T>(), u.as<T>(), dy.size());
     };
@@ -191,7 +193,8 @@ class CpuBackend final : public Backend {
   // ---- losses
   void mse(Tensor dy, Tensor y, Tensor target, i64 tokens, bool skip_last, const TuningState& state) override {
     fits(dy.size() == y.size() && y.size() == target.size() && tokens > 0 && y.rows() % tokens == 0, "mse");
-    SIGNROUND_ISA::mse(dy.as<T>(), y.as<T>(), target.as<T>(), at_step<T>(state.loss, state), y.rows(), y.cols(), tokens, skip_last);
+    T& loss = at_step<T>(state.loss, state);
+    SIGNROUND_ISA::mse(dy.as<T>(), y.as<T>(), target.as<T>(), loss, y.rows(), y.cols(), tokens, skip_last);
   }
   void cross_entropy(Tensor nll, Tensor logits, Tensor target) override {
     fits(nll.size() == logits.rows() && target.size() == logits.rows(), "cross_entropy");
@@ -226,7 +229,8 @@ class CpuBackend final : public Backend {
     fits(codes.size() == q.w.size() && codes.dtype == DType::u8 && zero.dtype == DType::u8 && scale.size() == q.wmin.size() &&
              zero.size() == scale.size(), "qdq_codes");
     with_learned(q, spec, [&]<class W>(const Learned<T, W>& p) {
-      SIGNROUND_ISA::qdq_codes(static_cast<u8*>(codes.data), scale.as<f16>(), static_cast<u8*>(zero.data), p, q.w.rows(), q.w.cols(), spec);
+      SIGNROUND_ISA::qdq_codes(static_cast<u8*>(codes.data), scale.as<f16>(), static_cast<u8*>(zero.data), p, q.w.rows(),
+                               q.w.cols(), spec);
     });
   }
 

@@ -50,8 +50,8 @@ i64 left_in_groups() {
     for (std::string path = line.substr(second + 1);; path.resize(path.rfind('/'))) {
       if (path == "/") path.clear();
       left = std::min(left, unified ? left_in_group("/sys/fs/cgroup" + path, "/memory.max", "/memory.current", "inactive_file ")
-                                    : left_in_group("/sys/fs/cgroup/memory" + path, "/memory.limit_in_bytes", "/memory.usage_in_bytes",
-                                                    "total_inactive_file "));
+                                    : left_in_group("/sys/fs/cgroup/memory" + path, "/memory.limit_in_bytes",
+                                                    "/memory.usage_in_bytes", "total_inactive_file "));
       if (path.find('/') == path.npos) break;
     }
   }
@@ -71,7 +71,8 @@ void* allocate_host(i64 bytes, std::string_view what) {
   const i64 free = free_host_bytes();
   check(bytes <= free, ErrorKind::out_of_memory, "out of memory: ", what, " needs ", bytes, " bytes, ", free, " are free");
   const i64 alignment = bytes >= 2 * kHugePage ? kHugePage : kAlignment;
-  void* data = std::aligned_alloc(static_cast<size_t>(alignment), static_cast<size_t>((bytes + alignment - 1) / alignment * alignment));
+  const i64 whole = (bytes + alignment - 1) / alignment * alignment;
+  void* data = std::aligned_alloc(static_cast<size_t>(alignment), static_cast<size_t>(whole));
   check(data != nullptr, ErrorKind::out_of_memory, "out of memory: ", what, " needs ", bytes, " bytes, ", free, " are free");
   if (alignment == kHugePage) madvise(data, static_cast<size_t>(bytes), MADV_HUGEPAGE);  // a hint: its failure costs only time
   parallel_ranges(bytes, 1 << 24, [&](i64 first, i64 last) {  // the kernel hands out pages when they are first written

@@ -1,7 +1,8 @@
 // The memory of this machine, as far as this process may have it.
 #pragma once
-#include "base/dtype.h"
 #include <string_view>
+
+#include "base/dtype.h"
 
 namespace signround {
 
@@ -9,8 +10,8 @@ namespace signround {
 i64 free_host_bytes();
 i64 total_host_bytes();
 
-// Memory aligned to kAlignment that is really there: asked for beyond what is free it throws Error{out_of_memory} instead of having the
-// process killed later. Contents are zero.
+// Memory aligned to kAlignment that is really there: asked for beyond what is free it throws Error{out_of_memory} instead of
+// having the process killed later. Contents are zero.
 void* allocate_host(i64 bytes, std::string_view what);
 void release_host(void* data) noexcept;
 

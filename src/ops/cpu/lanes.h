@@ -2,8 +2,7 @@
 #pragma once
 #include <type_traits>
 
-#include "base/dtype.h"
-#include "ops/cpu/isa.h"
+#include "ops/cpu/microkernel.h"
 
 namespace signround::SIGNROUND_ISA {
 
@@ -14,14 +13,44 @@ inline To cast(From x) {
   else return static_cast<To>(static_cast<float>(x));
 }
 
-// Sums in sixteen lanes, i mod 16, added up as a tree: an order that is the same on every processor, and wide enough for any vector
-// unit.
+// to[i] = from[i], i = 0..n-1. Loops over bf16 become vector code by themselves; f16 takes the processor's own conversions, which
+// round alike (only the payload of a NaN may differ).
+template <class To, class From>
+inline void cast_all(To* to, const From* from, i64 n) {
+  for (i64 i = 0; i < n; ++i) to[i] = cast<To>(from[i]);
+}
+#if defined(__F16C__)
+inline void cast_all(float* to, const f16* from, i64 n) {
+  i64 i = 0;
+  for (; i + 8 <= n; i += 8)
+    _mm256_storeu_ps(to + i, _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from + i))));
+  for (; i < n; ++i) to[i] = cast<float>(from[i]);
+}
+inline void cast_all(f16* to, const float* from, i64 n) {
+  i64 i = 0;
+  for (; i + 8 <= n; i += 8)
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to + i), _mm256_cvtps_ph(_mm256_loadu_ps(from + i), _MM_FROUND_TO_NEAREST_INT));
+  for (; i < n; ++i) to[i] = cast<f16>(from[i]);
+}
+#endif
+
+// from as T: itself if it is, else converted into `buffer`.
+template <class T, class From>
+inline const T* as(T* buffer, const From* from, i64 n) {
+  if constexpr (std::is_same_v<T, From>) return from;
+  else {
+    cast_all(buffer, from, n);
+    return buffer;
+  }
+}
+
+// Sums in sixteen lanes, i mod 16, added up as a tree: an order that is the same on every processor, wide enough for any of them.
 inline constexpr int kLanes = 16;
 
-template <class T>
+template <int width = kLanes / 2, class T>
 inline T lanes_total(T (&lane)[kLanes]) {
-  for (int width = kLanes / 2; width > 0; width /= 2)
-    for (int l = 0; l < width; ++l) lane[l] += lane[l + width];
+  for (int l = 0; l < width; ++l) lane[l] += lane[l + width];
+  if constexpr (width > 1) return lanes_total<width / 2>(lane);
   return lane[0];
 }
 

@@ -10,7 +10,7 @@ namespace signround::SIGNROUND_ISA {
 template <class To, class From>
 void convert(To* to, const From* from, i64 n) {
   parallel_ranges(n, kTaskElements, [&](i64 first, i64 last) {
-    for (i64 i = first; i < last; ++i) to[i] = cast<To>(from[i]);
+    cast_all(to + first, from + first, last - first);
   });
 }
 

@@ -11,8 +11,8 @@ namespace signround::SIGNROUND_ISA {
 template <class T>
 using Wide = std::conditional_t<std::is_floating_point_v<T>, double, T>;
 
-// loss += mean((y - target)^2) over the tokens that count,   dy = 2 (y - target), 0 where a token does not count: with skip_last the
-// last of each `tokens` rows. dy may be target or y.
+// loss += mean((y - target)^2) over the tokens that count,   dy = 2 (y - target), 0 where a token does not count: with skip_last
+// the last of each `tokens` rows. dy may be target or y.
 template <class T>
 void mse(T* dy, const T* y, const T* target, T& loss, i64 rows, i64 cols, i64 tokens, bool skip_last) {
   constexpr i64 kParts = 256;
@@ -48,8 +48,8 @@ inline T log_sum_exp(const T* x, i64 n) {
 
 inline void check_targets(const i32* target, i64 rows, i64 vocabulary) {
   for (i64 n = 0; n < rows; ++n)
-    check(target[n] < vocabulary, ErrorKind::bad_input, "token id ", target[n], " at position ", n, " is outside the ", vocabulary,
-          " logits");
+    check(target[n] < vocabulary, ErrorKind::bad_input, "token id ", target[n], " at position ", n, " is outside the ",
+          vocabulary, " logits");
 }
 
 // nll[n] = logsumexp(logits[n]) - logits[n, target[n]];  0 where target < 0
@@ -69,10 +69,13 @@ void cross_entropy_bwd(T* dlogits, const T* logits, const i32* target, i64 rows,
   for_rows(rows, vocabulary, [&](i64 n) {
     T* d = dlogits + n * vocabulary;
     const T* x = logits + n * vocabulary;
-    const bool counts = target[n] >= 0;
-    const T lse = counts ? log_sum_exp(x, vocabulary) : T(0);
-    for (i64 i = 0; i < vocabulary; ++i) d[i] = counts ? exp_(x[i] - lse) : T(0);
-    if (counts) d[target[n]] -= T(1);
+    if (target[n] < 0) {
+      for (i64 i = 0; i < vocabulary; ++i) d[i] = T(0);
+      return;
+    }
+    const T lse = log_sum_exp(x, vocabulary);
+    for (i64 i = 0; i < vocabulary; ++i) d[i] = exp_(x[i] - lse);
+    d[target[n]] -= T(1);
   });
 }
 

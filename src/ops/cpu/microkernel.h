@@ -1,13 +1,14 @@
-// The inner loop of every matrix product, and the only file of the kernels that knows instruction sets.
+// The inner loop of every matrix product; beside it only the f16 conversions of lanes.h know instruction sets.
 //
-// A panel is a strip of a factor, rearranged so that the inner loop reads it in order: panel[step][lane]. A lane is a row of the left
-// factor or a column of the right one; a step is `depth` consecutive k. A left panel is `left` lanes wide, of which up to `rows` are
-// used; a right panel is `right` lanes wide. Its words are floats, pairs of bf16, or any other scalar.
+// A panel is a strip of a factor, rearranged so that the inner loop reads it in order: panel[step][lane]. A lane is a row of
+// the left factor or a column of the right one; a step is `depth` consecutive k. A left panel is `left` lanes wide, of which up
+// to `rows` are used; a right panel is `right` lanes wide. Its words are floats, pairs of bf16, or any other scalar.
 //
 //   c[i][j] = (prior[i][j] +) sum_k left[k][i] * right[k][j]      rows x right sums, held in registers
 //
-// Arithmetic<T, Precision> has the types and the handful of instructions. bf16 factors are multiplied in pairs where the processor can
-// (AVX-512 BF16: sums are float32, denormals count as zero); elsewhere bf16 precision means the more exact float32 kernel.
+// Arithmetic<T, Precision> has the types and the handful of instructions. bf16 factors are multiplied in pairs where the
+// processor can (AVX-512 BF16: sums are float32, denormals count as zero); elsewhere bf16 precision means the more exact
+// float32 kernel.
 #pragma once
 #include <bit>
 #include <cstring>
@@ -61,8 +62,8 @@ struct Arithmetic {
   static Words broadcast(const Word* p) { return *p; }
   static Sums multiply_add(Words a, Words b, Sums c) { return a * b + c; }
 
-  // A register of words: of n <= lanes * depth consecutive k of one lane, or of n <= lanes lanes of one step, which begins at k0 and
-  // whose second k, if depth is 2, is at k1 (null past the end). What is missing is zero.
+  // A register of words: of n <= lanes * depth consecutive k of one lane, or of n <= lanes lanes of one step, which begins at
+  // k0 and whose second k, if depth is 2, is at k1 (null past the end). What is missing is zero.
   template <class S>
   static Words load_steps(const S* p, int) { return T(widen(*p)); }
   template <class S>

@@ -1,7 +1,7 @@
 // Quantize-dequantize and its backward: what SignRound adds to a linear (arXiv 2309.05516, in the form of auto-round).
 //
-// A group of weights w_i shares a grid of 2^b levels: a scale s and the code z that stands for 0. Learned are the rounding offsets
-// v_i (from 0), and lo, hi in [0,1] (from 1), which shrink the group's range wmin = min(0, min w), wmax = max(0, max w).
+// A group of weights w_i shares a grid of 2^b levels: a scale s and the code z that stands for 0. Learned are the offsets v_i of
+// rounding (from 0), and lo, hi in [0,1] (from 1), which shrink the group's range wmin = min(0, min w), wmax = max(0, max w).
 //
 //   mn = wmin lo,  mx = wmax hi,  Q = 2^b - 1,  M = 2^(b-1)
 //   symmetric:   s = -mn/M if mx < -mn, else -mx/M             z = M
@@ -21,6 +21,7 @@
 // Everything is computed in f32, in an order that is the same on every processor; so are the results, to the bit.
 #pragma once
 #include <array>
+#include <bit>
 #include <limits>
 
 #include "base/threads.h"
@@ -48,6 +49,11 @@ inline T held(T x, T low, T high) {
   const T raised = x >= low ? x : low;
   return raised <= high ? raised : high;
 }
+
+// keep ? x : 0. For float by its bits: of a choice compilers make a branch around the arithmetic that uses it, not vector code.
+template <class T>
+inline T masked(bool keep, T x) { return keep ? x : T(0); }
+inline float masked(bool keep, float x) { return std::bit_cast<float>(std::bit_cast<u32>(x) & -static_cast<u32>(keep)); }
 
 // The range of a group: its bounds and their learned factors.
 template <class T>
@@ -87,9 +93,23 @@ inline Level<T> level_of(T w, T v, const Grid<T>& grid) {
   return {ratio, r, q};
 }
 
+// Weights that are worked on at a time, so that what is between them and their conversions stays in the first cache.
+inline constexpr i64 kPiece = 256;
+
+// f(first, n) for the pieces of n weights.
+template <class F>
+inline void for_pieces(i64 n, F f) {
+  for (i64 first = 0; first < n; first += kPiece) f(first, n - first < kPiece ? n - first : kPiece);
+}
+
 template <class T, class W>
 inline void group_qdq(W* wq, const W* w, const T* v, i64 n, const Grid<T>& grid) {
-  for (i64 i = 0; i < n; ++i) wq[i] = cast<W>(grid.scale * level_of(cast<T>(w[i]), v[i], grid).q);
+  for_pieces(n, [&](i64 first, i64 count) {
+    T wide[kPiece], out[kPiece];
+    const T* x = as(wide, w + first, count);
+    for (i64 i = 0; i < count; ++i) out[i] = grid.scale * level_of(x[i], v[first + i], grid).q;
+    cast_all(wq + first, out, count);
+  });
 }
 
 template <class T, class W>
@@ -115,17 +135,17 @@ inline std::array<T, 2> range_bwd(const Range<T>& range, const Grid<T>& grid, T 
 
 // The gradients of one group: {dlo, dhi} are returned; dv goes to use(i, n, dv), piece by piece: dv[0..n) belongs to v[i..i+n).
 template <class T, class W, class Use>
-inline std::array<T, 2> group_bwd(const T* g, const W* w, const T* v, i64 n, const Range<T>& range, const QuantSpec& spec, Use use) {
-  constexpr i64 kPiece = 16 * kLanes;
+inline std::array<T, 2> group_bwd(const T* g, const W* w, const T* v, i64 n, const Range<T>& range, const QuantSpec& spec,
+                                  Use use) {
   const Grid<T> grid = grid_of(range, spec);
   RunningSum<T> sum_s, sum_z;
-  for (i64 first = 0; first < n; first += kPiece) {
-    const i64 count = n - first < kPiece ? n - first : kPiece;
-    T dv[kPiece], s[kPiece], z[kPiece];
+  for_pieces(n, [&](i64 first, i64 count) {
+    T wide[kPiece], dv[kPiece], s[kPiece], z[kPiece];
+    const T* x = as(wide, w + first, count);
     for (i64 i = 0; i < count; ++i) {
       const T gradient = g[first + i];
-      const Level<T> level = level_of(cast<T>(w[first + i]), v[first + i], grid);
-      const T inside = level.q == level.r ? gradient : T(0);
+      const Level<T> level = level_of(x[i], v[first + i], grid);
+      const T inside = masked(level.q == level.r, gradient);
       dv[i] = inside * grid.scale;
       s[i] = gradient * level.q - inside * level.ratio;
       z[i] = gradient - inside;
@@ -133,16 +153,16 @@ inline std::array<T, 2> group_bwd(const T* g, const W* w, const T* v, i64 n, con
     sum_s.add(s, count);
     sum_z.add(z, count);
     use(first, count, dv);
-  }
+  });
   return range_bwd(range, grid, sum_s.total(), sum_z.total(), spec);
 }
 
 template <class T>
-inline T sign(T x) { return (x > T(0) ? T(1) : T(0)) - (x < T(0) ? T(1) : T(0)); }
+inline T sign(T x) { return T(static_cast<int>(x > T(0)) - static_cast<int>(x < T(0))); }
 
 template <class T, class W>
-inline void group_step(const T* g, const W* w, T* v, i64 n, T* lo, T* hi, T wmin, T wmax, T lr, T minmax_lr, const QuantSpec& spec) {
-  const Range<T> range{wmin, wmax, *lo, *hi};
+inline void group_step(const T* g, const W* w, T* v, i64 n, T* lo, T* hi, const Range<T>& range, T lr, T minmax_lr,
+                       const QuantSpec& spec) {
   const std::array<T, 2> d = group_bwd(g, w, v, n, range, spec, [&](i64 first, i64 count, const T* dv) {
     for (i64 i = 0; i < count; ++i) v[first + i] -= lr * sign(dv[i]);
   });
@@ -150,8 +170,8 @@ inline void group_step(const T* g, const W* w, T* v, i64 n, T* lo, T* hi, T wmin
   *hi = held(range.hi - minmax_lr * sign(d[1]), T(0), T(1));
 }
 
-// ---- Whole tensors: [rows, cols] weights in groups of `spec.group` columns, the last of a row perhaps shorter. A task is some rows;
-// f(group, at, n) is called for each of their groups: the index of the group, of its first weight, and how many weights it has.
+// ---- Whole tensors: [rows, cols] weights in groups of `spec.group` columns, the last of a row perhaps shorter. A task is some
+// rows; f(group, at, n) is called for each of their groups: its index, the index of its first weight, how many weights it has.
 template <class F>
 inline void for_groups(i64 rows, i64 cols, const QuantSpec& spec, F f) {
   const i64 group = spec.group_of(cols), groups = spec.groups(cols);
@@ -191,7 +211,7 @@ void qdq(W* wq, const Learned<T, W>& p, i64 rows, i64 cols, const QuantSpec& spe
 template <class T, class W>
 void qdq_step(const Learned<T, W>& p, const T* dwq, i64 rows, i64 cols, const QuantSpec& spec, T lr, T minmax_lr) {
   for_groups(rows, cols, spec, [&](i64 group, i64 at, i64 n) {
-    group_step(dwq + at, p.w + at, p.v + at, n, p.lo + group, p.hi + group, p.wmin[group], p.wmax[group], lr, minmax_lr, spec);
+    group_step(dwq + at, p.w + at, p.v + at, n, p.lo + group, p.hi + group, p.range(group), lr, minmax_lr, spec);
   });
 }
 

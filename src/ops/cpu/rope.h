@@ -1,5 +1,5 @@
-// Rotary position embedding.   (y_i, y_j) = (x_i cos - x_j sin, x_j cos + x_i sin) for the pairs (i, j) of a head; position = row % T.
-// The backward is the rotation back: the same with -sin.
+// Rotary position embedding.   (y_i, y_j) = (x_i cos - x_j sin, x_j cos + x_i sin) for the pairs (i, j) of a head, at position
+// row % T. The backward is the rotation back: the same with -sin.
 #pragma once
 #include "ops/cpu/norm.h"
 

@@ -50,29 +50,29 @@ constexpr std::optional<DType> dtype_named(std::string_view name) {
 struct bf16 {
   u16 bits = 0;
   bf16() = default;
-  explicit bf16(float x) {  // round to nearest, ties to even; NaN stays NaN
+  constexpr explicit bf16(float x) {  // round to nearest, ties to even; NaN stays NaN
     const u32 u = std::bit_cast<u32>(x);
     const u32 rounded = (u + 0x7FFFu + ((u >> 16) & 1u)) >> 16;
     bits = static_cast<u16>((u & 0x7FFFFFFFu) > 0x7F800000u ? (u >> 16) | 0x40u : rounded);
   }
-  operator float() const { return std::bit_cast<float>(static_cast<u32>(bits) << 16); }
+  constexpr operator float() const { return std::bit_cast<float>(static_cast<u32>(bits) << 16); }
 };
 
 // IEEE half precision. The conversions are branch-light integer arithmetic, so that compilers vectorise them.
 struct f16 {
   u16 bits = 0;
   f16() = default;
-  explicit f16(float x) {  // round to nearest, ties to even; overflow to infinity
+  constexpr explicit f16(float x) {  // round to nearest, ties to even; overflow to infinity
     const u32 u = std::bit_cast<u32>(x);
     const u32 sign = (u >> 16) & 0x8000u, a = u & 0x7FFFFFFFu;
-    u32 h;
+    u32 h = 0;
     if (a > 0x7F800000u) h = 0x7E00u;                        // NaN
     else if (a >= 0x477FF000u) h = 0x7C00u;                  // rounds past 65504
     else if (a >= 0x38800000u) h = (a - 0x38000000u + 0xFFFu + ((a >> 13) & 1u)) >> 13;  // normal
     else h = std::bit_cast<u32>(std::bit_cast<float>(a) + 0.5f) - 0x3F000000u;  // subnormal: the adder rounds at 2^-24
     bits = static_cast<u16>(sign | h);
   }
-  operator float() const {
+  constexpr operator float() const {
     const u32 sign = (bits & 0x8000u) << 16, e = (bits >> 10) & 31u, m = bits & 0x3FFu;
     if (e == 31) return std::bit_cast<float>(sign | 0x7F800000u | (m << 13));
     if (e == 0) {

@@ -1,97 +1,18 @@
 // Quantize-dequantize and its backward: what SignRound adds to a linear (arXiv 2309.05516, in the form of auto-round).
 //
-// A group of weights w_i shares a grid of 2^b levels: a scale s and the code z that stands for 0. Learned are the offsets v_i of
-// rounding (from 0), and lo, hi in [0,1] (from 1), which shrink the group's range wmin = min(0, min w), wmax = max(0, max w).
-//
-//   mn = wmin lo,  mx = wmax hi,  Q = 2^b - 1,  M = 2^(b-1)
-//   symmetric:   s = -mn/M if mx < -mn, else -mx/M             z = M
-//                (the longer side gets the code 0, the one level that the other side lacks; hence s may be negative)
-//   asymmetric:  s = (mx - mn)/Q                              z = round(-mn/s), held in [0, Q]
-//   s is rounded to f16, and then |s| is held in [1e-5, 65504]: no group divides by zero or overflows.
-//   r = round(w/s + v),   q = clamp(r, -z, Q - z),   wq = s q,   code = q + z         (all rounding is half to even)
-//
-// Backward, g = d(loss)/d(wq), with d round(x)/dx := 1; a value held at a bound passes no gradient, one that equals it does.
-//   m = 1 if -z <= r <= Q - z, else 0
-//   dv = g s m,        S = sum g (q - m w/s) = d/ds at fixed z,        Z = sum g (1 - m) = -1/s d/dz
-//   symmetric:   ds = S:               if mx < -mn: dlo = -ds wmin/M, dhi = 0;   if mx > -mn: dlo = 0, dhi = -ds wmax/M;
-//                                      if equal, half of each branch's, of the second: dlo = ds wmin/2M, dhi = -ds wmax/2M
-//   asymmetric:  ds = S - Z mn/s:      dlo = -ds wmin/Q + Z wmin,   dhi = ds wmax/Q       (z = -mn/s is a path of its own)
+// The formulas of a weight and of a group: ops/qdq_math.h; here they run over tensors.
 // Step:  v -= lr sign(dv),  lo = clamp(lo - minmax_lr sign(dlo), 0, 1), hi likewise;  sign(0) = sign(NaN) = 0.
 //
 // Everything is computed in f32, in an order that is the same on every processor; so are the results, to the bit.
 #pragma once
 #include <array>
-#include <bit>
-#include <limits>
 
 #include "base/threads.h"
 #include "ops/cpu/lanes.h"
 #include "ops/ops.h"
+#include "ops/qdq_math.h"
 
 namespace signround::SIGNROUND_ISA {
-
-inline constexpr float kScaleMin = 168 * 0x1p-24f;  // 1e-5 as f16
-inline constexpr float kScaleMax = 65504;           // the largest f16
-
-// Nearest integer, ties to even, where it is below 2^22 (2^51): the adder rounds. Beyond, still far outside of any grid.
-template <class T>
-inline T nearest(T x) {
-  constexpr T kShift = T(3) / (2 * std::numeric_limits<T>::epsilon());
-  return (x + kShift) - kShift;
-}
-
-template <class T>
-inline T nearest_f16(T x) { return static_cast<T>(static_cast<float>(f16(static_cast<float>(x)))); }
-
-// x held in [low, high]; NaN becomes low.
-template <class T>
-inline T held(T x, T low, T high) {
-  const T raised = x >= low ? x : low;
-  return raised <= high ? raised : high;
-}
-
-// keep ? x : 0. For float by its bits: of a choice compilers make a branch around the arithmetic that uses it, not vector code.
-template <class T>
-inline T masked(bool keep, T x) { return keep ? x : T(0); }
-inline float masked(bool keep, float x) { return std::bit_cast<float>(std::bit_cast<u32>(x) & -static_cast<u32>(keep)); }
-
-// The range of a group: its bounds and their learned factors.
-template <class T>
-struct Range {
-  T wmin, wmax, lo, hi;
-  T mn() const { return wmin * lo; }
-  T mx() const { return wmax * hi; }
-};
-
-template <class T>
-struct Grid {
-  T scale, zero, levels;  // s, z, Q
-  bool scale_free, zero_free;  // not held at a bound: their gradients pass
-};
-
-template <class T>
-inline Grid<T> grid_of(const Range<T>& range, const QuantSpec& spec) {
-  const T mn = range.mn(), mx = range.mx(), levels = T((1 << spec.bits) - 1), middle = T(1 << (spec.bits - 1));
-  const T raw = nearest_f16(!spec.symmetric ? (mx - mn) / levels : mx < -mn ? -mn / middle : -mx / middle);
-  const T size = held(raw < T(0) ? -raw : raw, T(kScaleMin), T(kScaleMax));
-  const T scale = raw < T(0) ? -size : size;
-  const T offset = spec.symmetric ? middle : nearest(-mn / scale);
-  const T zero = held(offset, T(0), levels);
-  return {scale, zero, levels, scale == raw, zero == offset};
-}
-
-// One weight on its grid. (Written without branches: a loop over it vectorises.)
-template <class T>
-struct Level {
-  T ratio, r, q;  // w/s, the nearest level of the unbounded grid, that of [-z, Q - z]; m is r == q
-};
-template <class T>
-inline Level<T> level_of(T w, T v, const Grid<T>& grid) {
-  const T ratio = w / grid.scale;
-  const T r = nearest(ratio + v);
-  const T q = held(r, -grid.zero, grid.levels - grid.zero);
-  return {ratio, r, q};
-}
 
 // Weights that are worked on at a time, so that what is between them and their conversions stays in the first cache.
 inline constexpr i64 kPiece = 256;
@@ -118,21 +39,6 @@ inline void group_codes(u8* codes, const W* w, const T* v, i64 n, const Grid<T>&
     codes[i] = static_cast<u8>(static_cast<int>(static_cast<float>(level_of(cast<T>(w[i]), v[i], grid).q + grid.zero)));
 }
 
-// {d(loss)/d(lo), d(loss)/d(hi)} from the sums S and Z.
-template <class T>
-inline std::array<T, 2> range_bwd(const Range<T>& range, const Grid<T>& grid, T sum_s, T sum_z, const QuantSpec& spec) {
-  const T mn = range.mn(), mx = range.mx();
-  if (spec.symmetric) {
-    const T ds = grid.scale_free ? sum_s / T(1 << (spec.bits - 1)) : T(0);
-    if (mx < -mn) return {-ds * range.wmin, T(0)};
-    if (mx > -mn) return {T(0), -ds * range.wmax};
-    return {T(0.5) * ds * range.wmin, T(-0.5) * ds * range.wmax};
-  }
-  const T z = grid.zero_free ? sum_z : T(0);
-  const T ds = grid.scale_free ? (sum_s - z * (mn / grid.scale)) / grid.levels : T(0);
-  return {z * range.wmin - ds * range.wmin, ds * range.wmax};
-}
-
 // The gradients of one group: {dlo, dhi} are returned; dv goes to use(i, n, dv), piece by piece: dv[0..n) belongs to v[i..i+n).
 template <class T, class W, class Use>
 inline std::array<T, 2> group_bwd(const T* g, const W* w, const T* v, i64 n, const Range<T>& range, const QuantSpec& spec,
@@ -143,12 +49,10 @@ inline std::array<T, 2> group_bwd(const T* g, const W* w, const T* v, i64 n, con
     T wide[kPiece], dv[kPiece], s[kPiece], z[kPiece];
     const T* x = as(wide, w + first, count);
     for (i64 i = 0; i < count; ++i) {
-      const T gradient = g[first + i];
-      const Level<T> level = level_of(x[i], v[first + i], grid);
-      const T inside = masked(level.q == level.r, gradient);
-      dv[i] = inside * grid.scale;
-      s[i] = gradient * level.q - inside * level.ratio;
-      z[i] = gradient - inside;
+      const Terms<T> terms = terms_of(g[first + i], level_of(x[i], v[first + i], grid), grid);
+      dv[i] = terms.dv;
+      s[i] = terms.s;
+      z[i] = terms.z;
     }
     sum_s.add(s, count);
     sum_z.add(z, count);
@@ -156,9 +60,6 @@ inline std::array<T, 2> group_bwd(const T* g, const W* w, const T* v, i64 n, con
   });
   return range_bwd(range, grid, sum_s.total(), sum_z.total(), spec);
 }
-
-template <class T>
-inline T sign(T x) { return T(static_cast<int>(x > T(0)) - static_cast<int>(x < T(0))); }
 
 template <class T, class W>
 inline void group_step(const T* g, const W* w, T* v, i64 n, T* lo, T* hi, const Range<T>& range, T lr, T minmax_lr,

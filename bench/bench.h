@@ -18,7 +18,9 @@ inline std::vector<float> random_floats(i64 n) {
   return v;
 }
 
-inline Tensor matrix(std::vector<float>& v, i64 cols) { return view(v.data(), DType::f32, static_cast<i64>(v.size()) / cols, cols); }
+inline Tensor matrix(std::vector<float>& v, i64 cols) {
+  return view(v.data(), DType::f32, static_cast<i64>(v.size()) / cols, cols);
+}
 
 // Median seconds of each side over `rounds` rounds, after one that does not count.
 inline std::vector<double> median_seconds(int rounds, const std::vector<std::function<void()>>& sides) {

@@ -1,5 +1,6 @@
-// Dual numbers a + b·eps with eps² = 0: the kernels, which are templates on the scalar, run on them and return the exact directional
-// derivative next to the value. The dot test  <J u, dy> == <u, J^T dy>  then checks a hand-derived backward to rounding error.
+// Dual numbers a + b·eps with eps² = 0: the kernels, which are templates on the scalar, run on them and return the exact
+// directional derivative next to the value. The dot test  <J u, dy> == <u, J^T dy>  then checks a hand-derived backward to
+// rounding error.
 #pragma once
 #include <cmath>
 #include <compare>

@@ -185,8 +185,8 @@ TEST_CASE("attention: the kernels of every instruction set that runs here") {
         return view(x.data(), DType::f32, rows, static_cast<i64>(x.size()) / rows);
       };
       backend->attention(tensor(a.o), tensor(a.lse), tensor(a.q), tensor(a.k), tensor(a.v), s);
-      backend->attention_bwd(tensor(a.dq), tensor(a.dk), tensor(a.dv), Acc::set, Acc::set, Acc::set, tensor(a.delta), tensor(a.dout),
-                             tensor(a.q), tensor(a.k), tensor(a.v), tensor(a.o), tensor(a.lse), s);
+      backend->attention_bwd(tensor(a.dq), tensor(a.dk), tensor(a.dv), Acc::set, Acc::set, Acc::set, tensor(a.delta),
+                             tensor(a.dout), tensor(a.q), tensor(a.k), tensor(a.v), tensor(a.o), tensor(a.lse), s);
       INFO(backend->name(), ", tokens ", s.tokens, ", d ", s.head_dim, ", window ", s.window);
       CHECK(error(a.o, want.o) < 2e-6);
       CHECK(error(a.lse, want.lse) < 1e-6);

@@ -95,7 +95,8 @@ TEST_CASE("matmul: every size, transpose, storage and way to accumulate") {
   compare_all<Precision::bf16, float, float, float>(2e-6);
   compare_all<Precision::bf16, float, bf16, f16>(2e-6);
   compare_all<Precision::bf16, float, bf16, bf16>(2e-6);
-  compare<Precision::f32, float, float, float>(3, 3100, 40, false, true, Acc::add, false, 2e-6);  // more than one block of columns
+  // More than one block of columns.
+  compare<Precision::f32, float, float, float>(3, 3100, 40, false, true, Acc::add, false, 2e-6);
 }
 
 TEST_CASE("matmul: derivatives travel through it") {
@@ -135,9 +136,11 @@ TEST_CASE("matmul: the kernels of every instruction set that runs here") {
   const i64 n = 131, o = 83, i = 437;
   std::vector<float> x = random_values<float>(n * i, 1), w = random_values<float>(o * i, 2), dy = random_values<float>(n * o, 3);
   const std::vector<float> bias = random_values<float>(o, 4);
-  const Tensor tx = view(x.data(), DType::f32, n, i), tw = view(w.data(), DType::f32, o, i), tdy = view(dy.data(), DType::f32, n, o);
+  const Tensor tx = view(x.data(), DType::f32, n, i), tw = view(w.data(), DType::f32, o, i);
+  const Tensor tdy = view(dy.data(), DType::f32, n, o);
   // The same in double; no sum of products is larger than the number of them.
-  const std::vector<double> x64(x.begin(), x.end()), w64(w.begin(), w.end()), dy64(dy.begin(), dy.end()), bias64(bias.begin(), bias.end());
+  const std::vector<double> x64(x.begin(), x.end()), w64(w.begin(), w.end()), dy64(dy.begin(), dy.end());
+  const std::vector<double> bias64(bias.begin(), bias.end());
   std::vector<double> y64(n * o), dx64(n * i, 1.0), dw64(o * i);
   const Factor<double> fx = row_major(x64.data(), i), fw = row_major(w64.data(), i), fdy = row_major(dy64.data(), o);
   matmul(y64.data(), o, fx, transposed(fw), n, o, i, bias64.data());

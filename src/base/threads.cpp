@@ -32,8 +32,8 @@ void relax() {
 #endif
 }
 
-// One job at a time. A thread enters the job while it is open and the caller, having run out of tasks, closes it and waits for those
-// inside. A thread that the system has not woken in time is therefore not waited for.
+// One job at a time. A thread enters the job while it is open and the caller, having run out of tasks, closes it and waits for
+// those inside. A thread that the system has not woken in time is therefore not waited for.
 class Pool {
  public:
   explicit Pool(int threads) {

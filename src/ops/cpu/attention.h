@@ -3,10 +3,10 @@
 //   delta = rowsum(do o o),   dp = do v^T,   ds = p o (dp - delta) (o 1 - (s / cap)^2 if capped)
 //   dq = scale * ds k,   dk = scale * ds^T q,   dv = p^T do
 //
-// A tile of scores is written by the micro-kernel as rows of W columns, which is just how it reads the right factor of a product. So
-// the forward computes s^T [keys, W queries], ready for o^T = v^T p^T, with the softmax running down the columns, a query to a vector
-// lane; the backward computes s [queries, W keys], ready for dv^T = do^T p and dk^T = q^T ds, and only ds is packed again, for dq.
-// Tiles that the mask empties are not computed.
+// A tile of scores is written by the micro-kernel as rows of W columns, which is just how it reads the right factor of a
+// product. So the forward computes s^T [keys, W queries], ready for o^T = v^T p^T, with the softmax running down the columns, a
+// query to a vector lane; the backward computes s [queries, W keys], ready for dv^T = do^T p and dk^T = q^T ds, and only ds is
+// packed again, for dq. Tiles that the mask empties are not computed.
 #pragma once
 #include "ops/cpu/lanes.h"
 #include "ops/cpu/math.h"
@@ -69,8 +69,8 @@ void write_transposed(T* to, i64 stride, Acc acc, const T* from, i64 width, i64 
     }
 }
 
-// One step of the softmax over a tile s^T [keys][W] -> p^T: the running maximum m and sum l of W queries take the tile in, and what
-// was summed before has to be multiplied by `old`.
+// One step of the softmax over a tile s^T [keys][W] -> p^T: the running maximum m and sum l of W queries take the tile in, and
+// what was summed before has to be multiplied by `old`.
 template <bool capped, class A, class T>
 void softmax_tile(T* s, i64 keys, i64 first_key, i64 first_query, const Visibility& visible, T scale, T cap, T* m, T* l, T* old) {
   constexpr int W = A::right;
@@ -154,12 +154,12 @@ void attention(T* o, T* lse, const T* q, const T* k, const T* v, const Attention
         if (seen <= 0 || k0 + keys <= visible.low(i)) continue;
         T* ot = os + state * d * W;
         T old[W];
-        multiply_panels<A>(s, W, kt, {qs + state * d * W, W, 0}, seen, W, d, static_cast<const T*>(nullptr), 0);
+        multiply_panels<A>(s, W, kt, {qs + state * d * W, W}, seen, W, d);
         if (shape.softcap > 0) softmax_tile<true, A>(s, seen, k0, i, visible, scale, cap, ms + state * W, ls + state * W, old);
         else softmax_tile<false, A>(s, seen, k0, i, visible, scale, cap, ms + state * W, ls + state * W, old);
         for (i64 x = 0; x < d; ++x)
           for (i64 y = 0; y < W; ++y) ot[x * W + y] *= old[y];
-        multiply_panels<A>(ot, W, vt, {s, W, 0}, d, W, seen, static_cast<const T*>(ot), W);
+        multiply_panels<A>(ot, W, vt, {s, W}, d, W, seen, ot, W);
       }
     }
     for (i64 state = 0; state < states; ++state) {
@@ -187,108 +187,115 @@ template <bool capped, int W, class T>
   }
 }
 
+// The working memory of the backward of one KV head. Keys come in panels of W, kPanels of them in a block; queries in blocks of
+// q_block. Tiles of scores are [kPanels][q_block][W].
+template <class A, class T>
+struct BackwardMemory {
+  static constexpr i64 W = A::right, kQueries = 8 * A::rows, kPanels = 4, kKeys = kPanels * W;
+  T *kt, *vt, *k;                    // right factors: k^T and v^T [d, T], k [kKeys, d] for each block
+  T *dkt, *dvt;                      // dk^T and dv^T, [d][W] for each panel
+  T *q, *dout, *qt, *doutt;          // left factors: q and do [q_block, d] and transposed
+  T *p, *ds, *ds_rows;               // tiles; ds as a left factor: one panel of rows, kKeys columns
+  i64 panels, blocks, k_words, bytes;
+
+  BackwardMemory(void* base, i64 tokens, i64 d, i64 q_block)
+      : panels(divide_up(tokens, W)), blocks(divide_up(tokens, kKeys)), k_words(right_words<A>(d, kKeys)) {
+    Carver c{static_cast<char*>(base)};
+    for (T** t : {&kt, &vt, &dkt, &dvt}) *t = c.take<T>(panels * d * W);
+    for (T** t : {&q, &dout}) *t = c.take<T>(left_words<A>(q_block, d));
+    for (T** t : {&qt, &doutt}) *t = c.take<T>(left_words<A>(d, q_block));
+    for (T** t : {&p, &ds}) *t = c.take<T>(kPanels * q_block * W);
+    k = c.take<T>(blocks * k_words), ds_rows = c.take<T>(kKeys * A::left);
+    bytes = c.used;
+  }
+};
+
 // Gradients dq [B*T, H*d], dk and dv [B*T, K*d], each set or added to, none for null; delta [B*T, H] is written on the way.
 template <class T>
-void attention_bwd(T* dq, T* dk, T* dv, Acc acc_q, Acc acc_k, Acc acc_v, T* delta, const T* dout, const T* q, const T* k, const T* v,
-                   const T* o, const T* lse, const AttentionShape& shape) {
+void attention_bwd(T* dq, T* dk, T* dv, Acc acc_q, Acc acc_k, Acc acc_v, T* delta, const T* dout, const T* q, const T* k,
+                   const T* v, const T* o, const T* lse, const AttentionShape& shape) {
   using A = Arithmetic<T, Precision::f32>;
-  constexpr i64 W = A::right, kQueries = 8 * A::rows, kPanels = 4, kKeys = kPanels * W;
-  const i64 tokens = shape.tokens, d = shape.head_dim, ldq = shape.heads * d, ldk = shape.kv_heads * d;
-  const i64 group = shape.heads / shape.kv_heads, panels = divide_up(tokens, W), blocks = divide_up(panels, kPanels);
-  const i64 q_block = divide_up(divide_up(tokens, divide_up(tokens, kQueries)), A::rows) * A::rows;
+  using Memory = BackwardMemory<A, T>;
+  constexpr i64 W = A::right, kPanels = Memory::kPanels, kKeys = Memory::kKeys;
+  const i64 tokens = shape.tokens, d = shape.head_dim, heads = shape.heads, ldq = heads * d, ldk = shape.kv_heads * d;
+  const i64 group = heads / shape.kv_heads;
+  const i64 q_block = divide_up(divide_up(tokens, divide_up(tokens, Memory::kQueries)), A::rows) * A::rows;
   const Visibility visible(shape);
   const T scale(shape.scale), cap(shape.softcap);
-  const T* none = nullptr;
 
   // A task: a KV head of a sequence with all its query heads, one after the other, so that sums over queries have one order.
   parallel_for(shape.batch * shape.kv_heads, [&](i64 task) {
     const i64 row0 = task / shape.kv_heads * tokens, kv = task % shape.kv_heads;
-    T *kt = nullptr, *vt = nullptr, *kr = nullptr, *dkt = nullptr, *dvt = nullptr, *s = nullptr, *ds = nullptr, *packed = nullptr;
-    T *qp = nullptr, *op = nullptr, *qtp = nullptr, *otp = nullptr;
-    const i64 kr_words = right_words<A>(d, kKeys);
-    const auto carve = [&](void* base) {
-      Carver c{static_cast<char*>(base)};
-      kt = c.take<T>(panels * d * W), vt = c.take<T>(panels * d * W), kr = c.take<T>(blocks * kr_words);
-      dkt = c.take<T>(panels * d * W), dvt = c.take<T>(panels * d * W);
-      s = c.take<T>(kPanels * q_block * W), ds = c.take<T>(kPanels * q_block * W), packed = c.take<T>(kKeys * A::left);
-      qp = c.take<T>(left_words<A>(q_block, d)), op = c.take<T>(left_words<A>(q_block, d));
-      qtp = c.take<T>(left_words<A>(d, q_block)), otp = c.take<T>(left_words<A>(d, q_block));
-      return c.used;
-    };
-    carve(scratch(Scratch::attention, carve(nullptr)));
-
+    const Memory at(scratch(Scratch::attention, Memory(nullptr, tokens, d, q_block).bytes), tokens, d, q_block);
     const Factor<T> keys = row_major(k + row0 * ldk + kv * d, ldk), values = row_major(v + row0 * ldk + kv * d, ldk);
-    pack_right<A>(kt, transposed(keys), tokens, d);
-    pack_right<A>(vt, transposed(values), tokens, d);
-    for (i64 b = 0; b < blocks; ++b) pack_right<A>(kr + b * kr_words, keys.at(b * kKeys, 0), d, smaller(kKeys, tokens - b * kKeys));
-    for (i64 i = 0; i < panels * d * W; ++i) dkt[i] = dvt[i] = T(0);
+    pack_right<A>(at.kt, transposed(keys), tokens, d);
+    pack_right<A>(at.vt, transposed(values), tokens, d);
+    for (i64 b = 0, j = 0; b < at.blocks; ++b, j += kKeys)
+      pack_right<A>(at.k + b * at.k_words, keys.at(j, 0), d, smaller(kKeys, tokens - j));
+    for (i64 i = 0; i < at.panels * d * W; ++i) at.dkt[i] = at.dvt[i] = T(0);
 
     for (i64 head = kv * group; head < (kv + 1) * group; ++head)
       for (i64 q0 = 0; q0 < tokens; q0 += q_block) {
-        const i64 n = smaller(q_block, tokens - q0), at = (row0 + q0) * ldq + head * d;
-        T* row_delta = delta + (row0 + q0) * shape.heads + head;
-        const T* row_lse = lse + (row0 + q0) * shape.heads + head;
+        const i64 n = smaller(q_block, tokens - q0), first = (row0 + q0) * ldq + head * d;
+        const Factor<T> queries = row_major(q + first, ldq), douts = row_major(dout + first, ldq);
+        const Panels<A> ql = pack_left<A>(at.q, queries, n, d), qt = pack_left<A>(at.qt, transposed(queries), d, n);
+        const Panels<A> ol = pack_left<A>(at.dout, douts, n, d), ot = pack_left<A>(at.doutt, transposed(douts), d, n);
+        const T* row_lse = lse + (row0 + q0) * heads + head;
+        T* row_delta = delta + (row0 + q0) * heads + head;
         for (i64 i = 0; i < n; ++i)
-          row_delta[i * shape.heads] = lane_sum<T>(d, [&](i64 x) { return dout[at + i * ldq + x] * o[at + i * ldq + x]; });
-        const Panels<A> ql = pack_left<A>(qp, row_major(q + at, ldq), n, d), ol = pack_left<A>(op, row_major(dout + at, ldq), n, d);
-        const Panels<A> qt = pack_left<A>(qtp, transposed(row_major(q + at, ldq)), d, n);
-        const Panels<A> ot = pack_left<A>(otp, transposed(row_major(dout + at, ldq)), d, n);
-        const i64 rows = ql.lanes;
-        bool begun[kQueries] = {};  // whether dq of a panel of rows has been set
+          row_delta[i * heads] = lane_sum<T>(d, [&](i64 x) { return dout[first + i * ldq + x] * o[first + i * ldq + x]; });
 
+        // Queries are taken in whole panels of `rows`. Those that see something of a panel of keys are from .. to - 1.
+        const i64 rows = ql.lanes;
+        bool begun[Memory::kQueries] = {};  // whether dq of a panel of rows has been set
         for (i64 b = visible.low(q0) / kKeys; b * kKeys < visible.high(q0 + n - 1); ++b) {
-          i64 from[kPanels], to[kPanels];  // the queries, in whole panels of rows, that see something of a panel of keys
-          for (i64 p = 0; p < kPanels; ++p) {
-            const i64 k0 = b * kKeys + p * W, tile = p * q_block * W, panel = b * kPanels + p;
-            from[p] = visible.causal ? larger(0, k0 - q0) / rows * rows : 0;
-            to[p] = visible.window > 0 ? smaller(n, divide_up(larger(0, k0 + W - 1 + visible.window - q0), rows) * rows) : n;
-            if (k0 >= tokens) to[p] = 0;
-            const i64 r = from[p], m = to[p] - r;
+          i64 from[kPanels], to[kPanels];
+          for (i64 x = 0; x < kPanels; ++x) {
+            const i64 panel = b * kPanels + x, k0 = panel * W;
+            from[x] = visible.causal ? larger(0, k0 - q0) / rows * rows : 0;
+            to[x] = visible.window > 0 ? smaller(n, divide_up(larger(0, k0 + W - 1 + visible.window - q0), rows) * rows) : n;
+            if (k0 >= tokens) to[x] = 0;
+            const i64 m = to[x] - from[x];
             if (m <= 0) continue;
-            multiply_panels<A>(s + tile + r * W, W, {ql.data + r / rows * ql.words, rows, ql.words}, {kt + panel * d * W, W, 0}, m, W,
-                               d, none, 0);
-            multiply_panels<A>(ds + tile + r * W, W, {ol.data + r / rows * ol.words, rows, ol.words}, {vt + panel * d * W, W, 0}, m,
-                               W, d, none, 0);
-            for (i64 i = r; i < to[p]; ++i) {
-              const int first = static_cast<int>(smaller(W, larger(0, visible.low(q0 + i) - k0)));
-              const int last = static_cast<int>(larger(0, smaller(W, visible.high(q0 + i) - k0)));
-              T *x = s + tile + i * W, *y = ds + tile + i * W;
-              const T l = row_lse[i * shape.heads], dl = row_delta[i * shape.heads];
-              if (shape.softcap > 0) gradient_row<true, W>(x, y, first, last, scale, cap, l, dl);
-              else gradient_row<false, W>(x, y, first, last, scale, cap, l, dl);
+            T *p = at.p + (x * q_block + from[x]) * W, *ds = at.ds + (x * q_block + from[x]) * W;
+            multiply_panels<A>(p, W, ql.from(from[x]), {at.kt + panel * d * W, W}, m, W, d);
+            multiply_panels<A>(ds, W, ol.from(from[x]), {at.vt + panel * d * W, W}, m, W, d);
+            for (i64 i = 0; i < m; ++i) {
+              const i64 row = from[x] + i;
+              const int low = static_cast<int>(smaller(W, larger(0, visible.low(q0 + row) - k0)));
+              const int high = static_cast<int>(larger(0, smaller(W, visible.high(q0 + row) - k0)));
+              const T l = row_lse[row * heads], dl = row_delta[row * heads];
+              if (shape.softcap > 0) gradient_row<true, W>(p + i * W, ds + i * W, low, high, scale, cap, l, dl);
+              else gradient_row<false, W>(p + i * W, ds + i * W, low, high, scale, cap, l, dl);
             }
-            T *dvp = dvt + panel * d * W, *dkp = dkt + panel * d * W;
-            if (dv != nullptr)
-              multiply_panels<A>(dvp, W, {ot.data + r * A::left, ot.lanes, ot.words}, {s + tile + r * W, W, 0}, d, W, m,
-                                 static_cast<const T*>(dvp), W);
-            if (dk != nullptr)
-              multiply_panels<A>(dkp, W, {qt.data + r * A::left, qt.lanes, qt.words}, {ds + tile + r * W, W, 0}, d, W, m,
-                                 static_cast<const T*>(dkp), W);
+            T *dvt = at.dvt + panel * d * W, *dkt = at.dkt + panel * d * W;
+            const i64 skip = from[x] * A::left;  // steps of the left factors, which run over queries
+            if (dv != nullptr) multiply_panels<A>(dvt, W, {ot.data + skip, ot.lanes, ot.words}, {p, W}, d, W, m, dvt, W);
+            if (dk != nullptr) multiply_panels<A>(dkt, W, {qt.data + skip, qt.lanes, qt.words}, {ds, W}, d, W, m, dkt, W);
           }
-          if (dq == nullptr) continue;
-          const i64 key_words = panel_words<A>(smaller(kKeys, tokens - b * kKeys), A::right);
-          for (i64 r = 0; r < n; r += rows) {
-            i64 first = 0, last = kPanels;
-            while (first < kPanels && !(from[first] <= r && r < to[first])) ++first;
-            while (last > first && !(from[last - 1] <= r && r < to[last - 1])) --last;
-            if (first == last) continue;
-            const i64 m = smaller(rows, n - r), used = smaller(last * W, tokens - b * kKeys) - first * W;
-            for (i64 p = first; p < last; ++p)
-              pack_panel<A, A::left>(packed + (p - first) * W * A::left, row_major<T>(ds + (p * q_block + r) * W, W), m, W);
-            T* out = dq + at + r * ldq;
+          for (i64 r = 0; r < n && dq != nullptr; r += rows) {
+            const auto sees = [&](i64 x) { return from[x] <= r && r < to[x]; };
+            i64 low = 0, high = kPanels;
+            while (low < high && !sees(low)) ++low;
+            while (low < high && !sees(high - 1)) --high;
+            if (low == high) continue;
+            const i64 m = smaller(rows, n - r), block_keys = smaller(kKeys, tokens - b * kKeys);
+            for (i64 x = low; x < high; ++x)
+              pack_panel<A, A::left>(at.ds_rows + (x - low) * W * A::left, row_major<T>(at.ds + (x * q_block + r) * W, W), m, W);
+            T* out = dq + first + r * ldq;
             const bool add = acc_q == Acc::add || begun[r / rows];
-            multiply_panels<A>(out, ldq, {packed, rows, 0}, {kr + b * kr_words + first * W * A::right, W, key_words}, m, d, used,
-                               add ? static_cast<const T*>(out) : none, ldq);
+            multiply_panels<A>(out, ldq, {at.ds_rows, rows}, {at.k + b * at.k_words + low * W * W, W, block_keys * W}, m, d,
+                               smaller(high * W, block_keys) - low * W, add ? out : nullptr, ldq);
             begun[r / rows] = true;
           }
         }
       }
     T one[W];
     for (i64 i = 0; i < W; ++i) one[i] = T(1);
-    for (i64 p = 0; p < panels; ++p) {
-      const i64 at = (row0 + p * W) * ldk + kv * d, n = smaller(W, tokens - p * W);
-      if (dk != nullptr) write_transposed<A>(dk + at, ldk, acc_k, dkt + p * d * W, W, n, d, one);
-      if (dv != nullptr) write_transposed<A>(dv + at, ldk, acc_v, dvt + p * d * W, W, n, d, one);
+    for (i64 p = 0; p < at.panels; ++p) {
+      const i64 first = (row0 + p * W) * ldk + kv * d, n = smaller(W, tokens - p * W);
+      if (dk != nullptr) write_transposed<A>(dk + first, ldk, acc_k, at.dkt + p * d * W, W, n, d, one);
+      if (dv != nullptr) write_transposed<A>(dv + first, ldk, acc_v, at.dvt + p * d * W, W, n, d, one);
     }
   });
 }

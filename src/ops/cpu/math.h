@@ -1,5 +1,5 @@
-// Elementary functions without branches, so that loops over them become vector code. For float: within 2 ulp (tests/test_attention.cpp
-// measures it); any other scalar uses the function of that name for its type.
+// Elementary functions without branches, so that loops over them become vector code. For float: within 2 ulp
+// (tests/test_attention.cpp measures it); any other scalar uses the function of that name for its type.
 #pragma once
 #include <cmath>
 
@@ -30,7 +30,8 @@ inline T log_(T x) {
   x = x < -104.0f ? -104.0f : x;
   x = x > 89.0f ? 89.0f : x;
   const float shifted = mul_add(x, 1.44269504f, kRound), n = shifted - kRound;
-  const float r = mul_add(n, -1.42860682e-6f, mul_add(n, -0.693145751953125f, x));  // ln 2 in two parts; n times the first is exact
+  // ln 2 in two parts; n times the larger one is exact.
+  const float r = mul_add(n, -1.42860682e-6f, mul_add(n, -0.693145751953125f, x));
   float p = 1.392692661e-3f;
   p = mul_add(p, r, 8.363773874e-3f);
   p = mul_add(p, r, 4.166655011e-2f);

@@ -9,6 +9,8 @@
 // Every sum runs over k in order, in blocks whose bounds depend on k alone: the result depends neither on the number of
 // threads nor on where in C the element lies.
 #pragma once
+#include <type_traits>
+
 #include "base/threads.h"
 #include "ops/cpu/microkernel.h"
 
@@ -31,11 +33,12 @@ Factor<S> transposed(Factor<S> f) { return {f.data, f.stride, !f.flipped}; }
 [[gnu::always_inline]] inline i64 larger(i64 a, i64 b) { return a < b ? b : a; }
 [[gnu::always_inline]] inline constexpr i64 divide_up(i64 a, i64 b) { return (a + b - 1) / b; }
 
-// A packed factor: panels of `lanes` rows of A (columns of B), `words` apart.
+// A packed factor: panels of `lanes` rows of A (columns of B), `words` apart; one panel if that is 0.
 template <class A>
 struct Panels {
   typename A::Word* data;
-  i64 lanes, words;
+  i64 lanes, words = 0;
+  Panels from(i64 lane) const { return {data + lane / lanes * words, lanes, words}; }  // a lane that begins a panel
 };
 
 // Packs `count` <= width lanes of f, a lane being a row, from k = 0 to k: out[step][width], zero where there is no lane or k.
@@ -92,7 +95,8 @@ Panels<A> pack_right(typename A::Word* out, Factor<S> b, i64 n, i64 k) {
 
 // The product of packed factors on this thread: c[i][j] = (prior[i][j] +) ..., i < m, j < n; prior as in multiply_tile.
 template <class A, class T>
-void multiply_panels(T* c, i64 ldc, Panels<A> left, Panels<A> right, i64 m, i64 n, i64 k, const T* prior, i64 prior_stride) {
+void multiply_panels(T* c, i64 ldc, Panels<A> left, Panels<A> right, i64 m, i64 n, i64 k,
+                     const std::type_identity_t<T>* prior = nullptr, i64 prior_stride = 0) {
   const i64 steps = divide_up(k, A::depth);
   for (i64 j = 0; j < n; j += A::right, right.data += right.words) {
     const typename A::Word* panel = left.data;
@@ -149,7 +153,7 @@ void matmul_onto(T* c, i64 ldc, Factor<L> a, Factor<R> b, i64 m, i64 n, i64 k, c
         const Panels<A> left = pack_left<A>(own, a.at(i, k0), mi, kk);
         T* tile = c + i * ldc + j;
         const T* before = k0 > 0 ? tile : prior == nullptr ? nullptr : prior + i * prior_stride + j;
-        multiply_panels<A>(tile, ldc, left, {right.data + p * right.words, A::right, right.words}, mi, n_part, kk, before,
+        multiply_panels<A>(tile, ldc, left, right.from(p * A::right), mi, n_part, kk, before,
                            k0 > 0 ? ldc : prior_stride);
       });
     }

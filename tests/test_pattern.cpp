@@ -178,6 +178,7 @@ TEST_CASE("pattern: what is not understood is refused by name, with the way arou
       {"a*", "matching the empty text"},
       {"(?:ab)?|c", "matching the empty text"},
       {"", "matching the empty text"},
+      {"(?:(?:(?:(?:(?:){1000}){1000}){1000}){1000}){1000}", "matching the empty text"},
       {std::string(40, '(') + "a" + std::string(40, ')'), "nesting this deep"},
       {"(?:a{1000}){1000}", "more than 2000 steps"},
       {"(?:a|b)*a(?:a|b){14}", "more than 1000 states"},

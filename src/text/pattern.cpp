@@ -47,7 +47,10 @@ class Compiler {
       steps[entry].next = body;
     }
     for (int i = node.min; i < node.max; ++i) entry = add({Step::Kind::choose, 0, emit(item, entry), next});
-    for (int i = 0; i < node.min; ++i) entry = emit(item, entry);
+    for (int i = 0, before = -1; i < node.min && entry != before; ++i) {  // an item without steps is not worth repeating
+      before = entry;
+      entry = emit(item, entry);
+    }
     return entry;
   }
 

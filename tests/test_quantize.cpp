@@ -1,0 +1,214 @@
+// The whole run on tiny models: the peer's bytes, the same bytes again, and nothing left behind when something is wrong.
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <cstring>
+#include <filesystem>
+#include <limits>
+
+#include "eval/perplexity.h"
+#include "io/checkpoint.h"
+#include "pipeline/quantize.h"
+#include "testing.h"
+
+using namespace signround;
+
+namespace {
+
+const std::string kPeer = "tests/data/peer/";
+
+// Enough ids of the tiny models' vocabulary.
+void write_ids(const Path& path, i64 count, i64 vocab) {
+  Random random(3);
+  std::string text;
+  for (i64 i = 0; i < count; ++i) text += cat(random.engine() % static_cast<u64>(vocab), " ");
+  write_file(path, text);
+}
+
+QuantizeOptions tiny(const TempDir& dir, const std::string& output) {
+  QuantizeOptions o;
+  o.model = kPeer + "tiny_llama";
+  o.output = (dir.path / output).string();
+  o.ids = (dir.path / "ids.txt").string();
+  o.spec = {.bits = 2, .group = 32, .symmetric = true};
+  o.iters = 6;
+  o.nsamples = 10;
+  o.seqlen = 16;
+  o.batch_size = 4;
+  return o;
+}
+
+QuantizeReport run(const QuantizeOptions& options) { return quantize(options, QuantizeObserver{}); }
+
+std::vector<std::byte> tensor_bytes(const Checkpoint& checkpoint, const std::string& name) {
+  std::vector<std::byte> bytes(checkpoint.at(name).bytes);
+  checkpoint.read(name, bytes);
+  return bytes;
+}
+
+// Every file of two directories, byte for byte.
+bool same_files(const Path& a, const Path& b) {
+  size_t count = 0;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(a)) {
+    if (!entry.is_regular_file()) continue;
+    ++count;
+    const Path other = b / std::filesystem::relative(entry.path(), a);
+    if (!std::filesystem::exists(other) || read_file(entry.path(), 1 << 30) != read_file(other, 1 << 30)) return false;
+  }
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(b)) count -= entry.is_regular_file();
+  return count == 0;
+}
+
+bool nothing_but_ids(const TempDir& dir) {
+  for (const auto& entry : std::filesystem::directory_iterator(dir.path))
+    if (entry.path().filename() != "ids.txt" && entry.path().filename() != "model") return false;
+  return true;
+}
+
+}  // namespace
+
+TEST_CASE("quantize: round to nearest gives auto-round's bytes") {
+  for (int bits : {2, 3, 4, 8})
+    for (i64 group : {32, 64}) {
+      CAPTURE(bits);
+      CAPTURE(group);
+      const TempDir dir;
+      QuantizeOptions options = tiny(dir, "out");
+      options.iters = 0;
+      options.spec = {.bits = bits, .group = group, .symmetric = true};
+      run(options);
+      const Checkpoint ours(options.output), peer(kPeer + cat("tiny_rtn_b", bits, "_g", group, ".safetensors"));
+      CHECK(peer.tensors().size() == 2 * 7 * 3);
+      for (const TensorInfo* t : peer.tensors()) {
+        CAPTURE(t->name);
+        CHECK(ours.at(t->name).dtype == t->dtype);
+        CHECK(ours.at(t->name).shape == t->shape);
+        CHECK(tensor_bytes(ours, t->name) == tensor_bytes(peer, t->name));
+      }
+    }
+}
+
+TEST_CASE("quantize: the same command gives the same bytes, for any number of threads") {
+  for (const bool asymmetric_accumulated : {false, true}) {
+    const TempDir dir;
+    write_ids(dir.path / "ids.txt", 400, 256);
+    for (int threads : {1, 2, 3}) {
+      const Threads scope(threads);
+      QuantizeOptions options = tiny(dir, cat("out", threads));
+      options.formats = {"fake"};
+      if (asymmetric_accumulated) {
+        options.spec.symmetric = false;
+        options.batch_size = 2;
+        options.accumulate = 3;
+      }
+      run(options);
+    }
+    CHECK(same_files(dir.path / "out1", dir.path / "out2"));
+    CHECK(same_files(dir.path / "out1", dir.path / "out3"));
+  }
+}
+
+TEST_CASE("quantize: tuning lowers the loss of every block") {
+  const TempDir dir;
+  write_ids(dir.path / "ids.txt", 400, 256);
+  QuantizeOptions options = tiny(dir, "out");
+  options.iters = 30;
+  options.batch_size = options.nsamples;  // every step sees all samples: losses are comparable
+  const QuantizeReport report = run(options);
+  REQUIRE(report.blocks.size() == 2);
+  for (const BlockReport& block : report.blocks) CHECK(block.best_loss < 0.8 * block.first_loss);
+}
+
+TEST_CASE("quantize: all formats of a run hold the same weights") {
+  const TempDir dir;
+  write_ids(dir.path / "ids.txt", 400, 256);
+  QuantizeOptions options = tiny(dir, "out");
+  options.formats = {"auto_round", "fake"};
+  const QuantizeReport report = run(options);
+  REQUIRE(report.outputs.size() == 2);
+  PerplexityOptions eval{.model = report.outputs[0], .text = {}, .ids = options.ids, .seqlen = 32};
+  const auto quiet = [](i64, i64) {};
+  const PerplexityReport packed = perplexity(eval, quiet);
+  eval.model = report.outputs[1];
+  CHECK(packed.nll == perplexity(eval, quiet).nll);
+  CHECK(packed.tokens == 12 * 31);
+  eval.model = options.model;
+  CHECK(packed.nll != perplexity(eval, quiet).nll);
+}
+
+TEST_CASE("quantize: an odd number of samples, ignored layers, one batch for all") {
+  const TempDir dir;
+  write_ids(dir.path / "ids.txt", 400, 256);
+  QuantizeOptions options = tiny(dir, "out");
+  options.nsamples = 7;
+  options.ignore_layers = {"down_proj"};
+  const QuantizeReport report = run(options);
+  CHECK(report.skipped.size() == 2);
+  const Checkpoint made(options.output), source(options.model);
+  const std::string kept = "model.layers.1.mlp.down_proj.weight";
+  CHECK(tensor_bytes(made, kept) == tensor_bytes(source, kept));
+  CHECK(made.find("model.layers.1.mlp.up_proj.qweight") != nullptr);
+}
+
+TEST_CASE("quantize: what is wrong with the input is named, and nothing is left behind") {
+  const TempDir dir;
+  write_ids(dir.path / "ids.txt", 400, 256);
+  const auto refused = [&](const QuantizeOptions& options, ErrorKind kind, const std::string& part) {
+    std::string message;
+    try {
+      run(options);
+    } catch (const Error& e) {
+      message = e.message;
+      CHECK(e.kind == kind);
+    }
+    CAPTURE(message);
+    CHECK(message.find(part) != std::string::npos);
+    CHECK(message.find('\n') == std::string::npos);
+    CHECK(nothing_but_ids(dir));
+  };
+
+  SUBCASE("NaN and infinity in a weight") {
+    for (const float bad : {std::numeric_limits<float>::quiet_NaN(), -std::numeric_limits<float>::infinity()}) {
+      const Path model = dir.path / "model";
+      std::filesystem::remove_all(model);
+      std::filesystem::copy(kPeer + "tiny_llama", model);
+      const TensorInfo tensor = Checkpoint(model).at("model.layers.1.mlp.up_proj.weight");
+      std::string bytes = read_file(model / "model.safetensors", 1 << 30);
+      const bf16 value(bad);
+      std::memcpy(bytes.data() + tensor.offset + 77 * sizeof value, &value, sizeof value);
+      write_file(model / "model.safetensors", bytes);
+      QuantizeOptions options = tiny(dir, "out");
+      options.model = model.string();
+      refused(options, ErrorKind::bad_input, "\"model.layers.1.mlp.up_proj.weight\" has NaN or infinity at index 77");
+      options.iters = 0;
+      refused(options, ErrorKind::bad_input, "index 77");
+    }
+  }
+  SUBCASE("ids beyond the vocabulary, too few, none") {
+    write_file(dir.path / "ids.txt", "1 2 256 4");
+    refused(tiny(dir, "out"), ErrorKind::bad_input, "256");
+    write_file(dir.path / "ids.txt", "1 2 3 4");
+    refused(tiny(dir, "out"), ErrorKind::bad_input, "4");
+    write_file(dir.path / "ids.txt", "1 2 three");
+    refused(tiny(dir, "out"), ErrorKind::bad_input, "ids.txt");
+  }
+  SUBCASE("a format that cannot hold the grid") {
+    QuantizeOptions options = tiny(dir, "out");
+    options.spec.symmetric = false;
+    refused(options, ErrorKind::usage, "fake");
+  }
+  SUBCASE("a model that is quantized already") {
+    QuantizeOptions options = tiny(dir, "model");
+    run(options);
+    options.model = options.output;
+    options.output = (dir.path / "out").string();
+    refused(options, ErrorKind::bad_input, "quantized already");
+  }
+  SUBCASE("stopped half way") {
+    const std::atomic<bool> cancel = true;
+    QuantizeObserver observer;
+    observer.cancel = &cancel;
+    CHECK_THROWS_AS(quantize(tiny(dir, "out"), observer), Error);
+    CHECK(nothing_but_ids(dir));
+  }
+}

@@ -1,7 +1,8 @@
 # make            the program, build/signround
 # make help       all targets
 CXX      ?= g++
-NVCC     ?= nvcc
+NVCC     ?= $(or $(shell command -v nvcc),$(wildcard /usr/local/cuda/bin/nvcc))
+CUDA     ?= 0
 BUILD    ?= build
 # -ffp-contract=off: a fused multiply-add where the source has none would change how scales round, hence the integers.
 CXXFLAGS ?= -O3
@@ -25,7 +26,16 @@ ISA_FLAGS_avx512bf16 := $(ISA_FLAGS_avx512) -mavx512bf16
 SANITIZE := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
 
 OBJECTS  := $(SOURCES:%.cpp=$(BUILD)/%.o) $(ISAS:%=$(BUILD)/src/ops/cpu/isa_%.o) $(BUILD)/src/text/builtin_text.o
-LINK      = $(CXX) $(CXXFLAGS) $(LDFLAGS) -pthread $^ -o $@
+# CUDA=1 builds the GPU backend in (needs nvcc); ARCH=sm_90 does so for one kind of card alone: quicker, while developing.
+CUDA_OBJECTS := $(patsubst %.cu,$(BUILD)/%.o,$(wildcard cuda/*.cu))
+GPUS     := $(if $(ARCH),-arch=$(ARCH),$(foreach g,80 89 90,-gencode arch=compute_$g,code=sm_$g) -gencode arch=compute_90,code=compute_90)
+NVFLAGS  := -std=c++20 -O3 $(GPUS) -ccbin $(CXX) --expt-relaxed-constexpr -DSIGNROUND_ISA=cuda -Isrc -I. -MMD -MP \
+            -Werror all-warnings -Xcompiler -Wall,-Wextra,-pthread
+ifneq ($(CUDA),0)
+OBJECTS  += $(CUDA_OBJECTS)
+LDLIBS   := -L$(dir $(realpath $(NVCC)))../lib64 -lcudart_static -ldl -lrt
+endif
+LINK      = $(CXX) $(CXXFLAGS) $(LDFLAGS) -pthread $^ $(LDLIBS) -o $@
 
 $(BUILD)/signround: $(BUILD)/src/cli/main.o $(OBJECTS)   ## the program (default)
 	$(LINK)
@@ -58,7 +68,7 @@ demo: $(BUILD)/signround      ## quantizes the model in data/ at 4 and 2 bits an
 	@tools/demo.sh $(BUILD)/signround
 
 asan:                         ## program, tests and fuzzers under AddressSanitizer and UBSan, in build-asan
-	@$(MAKE) --no-print-directory BUILD=build-asan CXXFLAGS="$(SANITIZE)" \
+	@$(MAKE) --no-print-directory CUDA=0 BUILD=build-asan CXXFLAGS="$(SANITIZE)" \
 	  $(addprefix build-asan/,signround tests $(FUZZERS:%=replay_%))
 
 $(BUILD)/replay_%: $(BUILD)/tests/fuzz/fuzz_%.o $(BUILD)/tests/fuzz/replay.o $(OBJECTS)
@@ -71,7 +81,7 @@ build-fuzz/libfuzzer_%: build-fuzz/tests/fuzz/fuzz_%.o $(OBJECTS)
 	$(LINK) -fsanitize=fuzzer
 
 fuzz:                         ## T=60 seconds of libFuzzer for each of tests/fuzz (needs clang)
-	@$(MAKE) --no-print-directory BUILD=build-fuzz CXX=clang++ CXXFLAGS="$(SANITIZE) -fsanitize=fuzzer-no-link" \
+	@$(MAKE) --no-print-directory CUDA=0 BUILD=build-fuzz CXX=clang++ CXXFLAGS="$(SANITIZE) -fsanitize=fuzzer-no-link" \
 	  $(FUZZERS:%=build-fuzz/libfuzzer_%)
 	@set -e; for f in $(FUZZERS); do mkdir -p build-fuzz/corpus/$$f; \
 	  build-fuzz/libfuzzer_$$f -max_total_time=$(or $(T),60) -artifact_prefix=build-fuzz/ build-fuzz/corpus/$$f tests/corpus/$$f; done
@@ -86,11 +96,11 @@ $(BUILD)/openblas.found:
 bench-cpu: $(BUILD)/bench_matmul $(BUILD)/bench_attention   ## matrix products beside OpenBLAS's, and attention
 	@$(BUILD)/bench_matmul && $(BUILD)/bench_attention
 
-$(BUILD)/cuda/%.o: cuda/%.cu
+$(BUILD)/%.o: %.cu
 	@mkdir -p $(@D)
-	$(NVCC) -std=c++20 -O3 -Isrc -c $< -o $@
-
-cuda: $(patsubst %.cu,$(BUILD)/%.o,$(wildcard cuda/*.cu))   ## the GPU backend (needs nvcc)
+	$(NVCC) $(NVFLAGS) -c $< -o $@
+$(BUILD)/cuda/qdq.o: NVFLAGS += -fmad=false  # as -ffp-contract=off above
+cuda: $(CUDA_OBJECTS)         ## the GPU backend alone (needs nvcc)
 
 lint:                         ## file lengths, include directions, words that mark unfinished work
 	@tools/lint.sh

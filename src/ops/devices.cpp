@@ -1,15 +1,26 @@
 #include "ops/devices.h"
 
+#include <charconv>
+
 #include "ops/cpu/select.h"
 
 namespace signround {
 
-std::unique_ptr<Backend> make_backend(const std::string& device, Precision precision) {
-  if (device == "auto" || device == "cpu") return make_cpu_backend(precision);
-  const bool cuda = device == "cuda" || (device.rfind("cuda:", 0) == 0 && device.size() > 5 &&
-                                         device.find_first_not_of("0123456789", 5) == std::string::npos);
-  check(cuda, ErrorKind::usage, "--device ", device, " is none of auto, cpu, cuda, cuda:N");
-  fail(ErrorKind::bad_input, "this build has no CUDA backend: use --device cpu");
+std::string why_no_gpu() { return cuda_absence ? cuda_absence() : "this build has no CUDA backend"; }
+
+std::unique_ptr<Backend> make_backend(const std::string& device, Precision precision, bool graph) {
+  if (device == "cpu" || (device == "auto" && !why_no_gpu().empty())) return make_cpu_backend(precision);
+  int ordinal = 0;
+  if (device != "auto" && device != "cuda") {
+    const char *digits = device.data() + std::string_view("cuda:").size(), *end = device.data() + device.size();
+    const bool named = device.rfind("cuda:", 0) == 0;
+    const auto [stop, error] = named ? std::from_chars(digits, end, ordinal) : std::from_chars_result{nullptr, std::errc()};
+    check(named && stop == end && error == std::errc() && digits < end && ordinal >= 0, ErrorKind::usage, "--device ", device,
+          " is none of auto, cpu, cuda, cuda:N");
+  }
+  const std::string why = why_no_gpu();
+  check(why.empty(), ErrorKind::bad_input, "--device ", device, ": ", why, "; use --device cpu");
+  return make_cuda_backend(ordinal, precision, graph);
 }
 
 }  // namespace signround

@@ -1,0 +1,99 @@
+// The instruction set on an NVIDIA GPU. Every method checks shapes and launches kernels on one stream; nothing waits except upload,
+// download and synchronize, nothing is allocated in an op, so any sequence of ops can be recorded as a graph. The methods lie in the
+// files of src/ops/cpu/'s names: norm.cu, rope.cu, mlp.cu, ...
+// Used by the thread that made it.
+#pragma once
+#include <memory>
+#include <string>
+
+#include "cuda/common.cuh"
+#include "cuda/matmul.h"
+#include "ops/ops.h"
+
+namespace signround::cuda {
+
+class CudaBackend final : public Backend {
+ public:
+  // precision f32: activations are float, for checking; bf16: activations, their gradients and the factors of products are bf16, sums
+  // f32. graph: repeat() records its body once; without, it launches every kernel every time, for debugging.
+  CudaBackend(int device, Precision precision, bool graph);
+  ~CudaBackend() override;
+  CudaBackend(const CudaBackend&) = delete;
+
+  std::string name() const override { return name_; }
+  DType activation_type() const override { return activation_; }
+  i64 free_bytes() const override;
+  i64 total_bytes() const override;
+  i64 peak_bytes() const override { return peak_; }
+
+  // ---- memory
+  void* allocate(i64 bytes, std::string_view what) override;
+  void release(void* data, i64 bytes) noexcept override;
+  void upload(Tensor dst, const void* src) override;
+  void download(void* dst, Tensor src) override;
+  void copy(Tensor dst, Tensor src) override;
+  void fill(Tensor dst, float value) override;
+  void synchronize() override;
+  void repeat(i64 times, const std::function<void()>& body, const std::function<void(i64)>& issued) override;
+
+  // ---- the ops: see ops/ops.h
+  void embed(Tensor y, Tensor ids, Tensor table, float scale) override;
+  void embed_bwd(Tensor dtable, Tensor dy, Tensor ids, float scale) override;
+  void rms(Tensor y, Tensor r, Tensor x, Tensor w, float eps, float p) override;
+  void rms_bwd(Tensor dx, Acc acc, Tensor dy, Tensor x, Tensor w, Tensor r, float p) override;
+  void linear(Tensor y, Tensor x, Tensor w, Tensor b) override;
+  void linear_bwd_x(Tensor dx, Acc acc, Tensor dy, Tensor w) override;
+  void linear_bwd_w(Tensor dw, Acc acc, Tensor dy, Tensor x) override;
+  void rope(Tensor y, Tensor x, Tensor table, const RopeShape& shape) override;
+  void rope_bwd(Tensor dx, Acc acc, Tensor dy, Tensor table, const RopeShape& shape) override;
+  void attention(Tensor o, Tensor lse, Tensor q, Tensor k, Tensor v, const AttentionShape& shape) override;
+  void attention_bwd(Tensor dq, Tensor dk, Tensor dv, Acc acc_q, Acc acc_k, Acc acc_v, Tensor delta, Tensor dout, Tensor q, Tensor k,
+                     Tensor v, Tensor o, Tensor lse, const AttentionShape& shape) override;
+  void glu(Tensor y, Tensor g, Tensor u, Activation act) override;
+  void glu_bwd(Tensor dg, Tensor du, Acc acc_g, Acc acc_u, Tensor dy, Tensor g, Tensor u, Activation act) override;
+  void add(Tensor y, Tensor a, Tensor b) override;
+  void add_bwd(Tensor da, Acc acc, Tensor dy) override;
+  void mse(Tensor dy, Tensor y, Tensor target, i64 tokens, bool skip_last, const TuningState& state) override;
+  void cross_entropy(Tensor nll, Tensor logits, Tensor target) override;
+  void cross_entropy_bwd(Tensor dlogits, Tensor logits, Tensor target) override;
+  void group_range(Tensor wmin, Tensor wmax, Tensor w, const QuantSpec& spec) override;
+  void qdq(Tensor wq, const QdqTensors& q, const QuantSpec& spec) override;
+  void qdq_step(const QdqTensors& q, Tensor dwq, const QuantSpec& spec, const TuningState& state) override;
+  void qdq_codes(Tensor codes, Tensor scale, Tensor zero, const QdqTensors& q, const QuantSpec& spec) override;
+  void gather(Tensor y, Tensor cache, i64 tokens, const TuningState& state) override;
+  void next_micro(const TuningState& state) override;
+  void judge(const TuningState& state) override;
+  void keep_if_best(Tensor dst, Tensor src, const TuningState& state) override;
+  void next_step(const TuningState& state) override;
+
+ private:
+  // f(T{}) for the type of activations.
+  template <class F>
+  void with_activation(F&& f) const {
+    if (activation_ == DType::bf16) f(bfloat{});
+    else f(float{});
+  }
+  template <class T>
+  static T* wanted(Tensor gradient) { return gradient ? gradient.as<T>() : nullptr; }
+
+  void convert(Tensor dst, Tensor src);
+  void rotate(Tensor y, Acc acc, Tensor x, Tensor table, const RopeShape& shape, float direction, std::string_view op);
+  void throttle(i64 launches);
+  void throw_faults();
+
+  static constexpr i64 kStagingBytes = i64{16} << 20;  // of each of the two buffers that uploads and downloads go through
+  static constexpr int kLossParts = 1024;              // partial sums of the loss
+
+  std::string name_;
+  DType activation_;
+  bool graph_;
+  i64 in_use_ = 0, peak_ = 0;
+  cudaStream_t stream_ = nullptr;
+  void* staging_[2] = {};        // pinned
+  cudaEvent_t events_[2] = {};   // when a staging buffer, or a stretch of repeat(), is done with
+  Faults* faults_ = nullptr;     // on the device
+  double* loss_parts_ = nullptr;
+  std::unique_ptr<Products> products_;
+};
+
+}  // namespace signround::cuda

@@ -1,0 +1,94 @@
+// The tuning loop's own steps: what the device does without asking the host. State: see TuningState.
+#include "cuda/backend.h"
+
+namespace signround::cuda {
+namespace {
+
+// TuningState.counters by name.
+struct Counters {
+  i32 micro, step, best_step, is_best;
+};
+Counters* counters(const TuningState& state) {
+  fits(state.counters.dtype == DType::i32 && state.counters.size() == 4, "tuning counters");
+  return static_cast<Counters*>(state.counters.data);
+}
+
+// y[b] = cache[order[micro * B + b]], a sample being `sample` elements; b is the grid's second dimension.
+template <int V, class T, class C>
+__global__ void gather_kernel(T* y, const C* cache, i64 sample, i64 samples, const i32* order, i64 orders, const Counters* now,
+                              Faults* faults) {
+  const i64 i = global_thread() * V, at = static_cast<i64>(now->micro) * gridDim.y + blockIdx.y;
+  if (i >= sample) return;
+  const i32 from = at >= 0 && at < orders ? order[at] : -1;
+  if (from < 0 || from >= samples) {
+    if (i == 0) report(faults, Fault::sample, at, from);
+    return;
+  }
+  const Pack<C, V> in = load<V>(cache + from * sample + i);
+  accumulate<V>(y + blockIdx.y * sample + i, false, [&](int v) { return widened(in.x[v]); });
+}
+
+// The first of equal losses stays the best; NaN never is.
+__global__ void judge_kernel(const float* loss, i64 steps, float* best, Counters* now, Faults* faults) {
+  const i32 step = now->step;
+  if (step < 0 || step >= steps) return report(faults, Fault::step, steps, step);
+  now->is_best = loss[step] < *best;
+  if (now->is_best == 0) return;
+  *best = loss[step];
+  now->best_step = step;
+}
+
+template <int V>
+__global__ void keep_kernel(u8* to, const u8* from, i64 bytes, const Counters* now) {
+  const i64 i = global_thread() * V;
+  if (now->is_best == 0 || i >= bytes) return;
+  store<V>(to + i, load<V>(from + i));
+}
+
+__global__ void count_kernel(i32* counter) { ++*counter; }
+
+}  // namespace
+
+void CudaBackend::gather(Tensor y, Tensor cache, i64 tokens, const TuningState& state) {
+  fits(tokens > 0 && y.cols() == cache.cols() && y.rows() % tokens == 0 && y.rows() > 0, "gather");
+  const i64 batch = y.rows() / tokens, sample = tokens * y.cols(), samples = cache.rows() / tokens;
+  with_activation([&]<class T>(T) {
+    with_type(cache, [&]<class C>(const C* from) {
+      using Narrow = std::conditional_t<sizeof(T) < sizeof(C), T, C>;
+      with_width<Narrow>(sample, {y.data, from}, [&](auto V) {
+        const dim3 grid(blocks_for(divide_up(sample, V)), static_cast<unsigned>(batch));
+        gather_kernel<V><<<grid, kBlock, 0, stream_>>>(y.as<T>(), from, sample, samples, state.order.as<i32>(), state.order.size(),
+                                                       counters(state), faults_);
+      });
+    });
+  });
+  launched("gather");
+}
+
+void CudaBackend::next_micro(const TuningState& state) {
+  count_kernel<<<1, 1, 0, stream_>>>(&counters(state)->micro);
+  launched("next_micro");
+}
+
+void CudaBackend::judge(const TuningState& state) {
+  judge_kernel<<<1, 1, 0, stream_>>>(state.loss.as<float>(), state.loss.size(), state.best.as<float>(), counters(state), faults_);
+  launched("judge");
+}
+
+void CudaBackend::keep_if_best(Tensor dst, Tensor src, const TuningState& state) {
+  fits(dst.size() == src.size() && dst.dtype == src.dtype, "keep_if_best");
+  const i64 bytes = src.bytes();
+  const auto *from = static_cast<const u8*>(src.data);
+  auto *to = static_cast<u8*>(dst.data);
+  with_width<u8>(bytes, {to, from}, [&](auto V) {
+    keep_kernel<V><<<blocks_for(divide_up(bytes, V)), kBlock, 0, stream_>>>(to, from, bytes, counters(state));
+  });
+  launched("keep_if_best");
+}
+
+void CudaBackend::next_step(const TuningState& state) {
+  count_kernel<<<1, 1, 0, stream_>>>(&counters(state)->step);
+  launched("next_step");
+}
+
+}  // namespace signround::cuda

@@ -1,0 +1,122 @@
+// The gated unit and the residual: elementwise, 16 bytes a thread, bound by memory.
+#include "cuda/backend.h"
+
+namespace signround::cuda {
+namespace {
+
+// act(x) = x sigmoid(inner(x)),   act'(x) = s + x s (1 - s) inner'(x),   s = sigmoid(inner(x))
+struct Silu {
+  static __device__ float inner(float x) { return x; }
+  static __device__ float inner_slope(float) { return 1; }
+};
+struct GeluTanh {
+  static constexpr float kScale = 1.5957691216057308f, kCube = 0.044715f;  // 2 sqrt(2/pi)
+  static __device__ float inner(float x) { return kScale * x * (1 + kCube * x * x); }
+  static __device__ float inner_slope(float x) { return kScale * (1 + 3 * kCube * x * x); }
+};
+
+__device__ inline float sigmoid(float x) { return 1 / (1 + expf(-x)); }
+
+template <int V, class Act, class T>
+__global__ void glu_kernel(T* y, const T* g, const T* u, i64 n) {
+  const i64 i = global_thread() * V;
+  if (i >= n) return;
+  const Pack<T, V> gate = load<V>(g + i), up = load<V>(u + i);
+  accumulate<V>(y + i, false, [&](int v) {
+    const float x = widened(gate.x[v]);
+    return x * sigmoid(Act::inner(x)) * widened(up.x[v]);
+  });
+}
+
+// dg = dy o u o act'(g),   du = dy o act(g);   either may be null
+template <int V, class Act, class T>
+__global__ void glu_bwd_kernel(T* dg, T* du, bool add_g, bool add_u, const T* dy, const T* g, const T* u, i64 n) {
+  const i64 i = global_thread() * V;
+  if (i >= n) return;
+  const Pack<T, V> back = load<V>(dy + i), gate = load<V>(g + i), up = load<V>(u + i);
+  float s[V];
+#pragma unroll
+  for (int v = 0; v < V; ++v) s[v] = sigmoid(Act::inner(widened(gate.x[v])));
+  if (dg != nullptr)
+    accumulate<V>(dg + i, add_g, [&](int v) {
+      const float x = widened(gate.x[v]), slope = s[v] + x * s[v] * (1 - s[v]) * Act::inner_slope(x);
+      return widened(back.x[v]) * widened(up.x[v]) * slope;
+    });
+  if (du != nullptr) accumulate<V>(du + i, add_u, [&](int v) { return widened(back.x[v]) * (widened(gate.x[v]) * s[v]); });
+}
+
+template <int V, class T>
+__global__ void add_kernel(T* y, const T* a, const T* b, i64 n) {
+  const i64 i = global_thread() * V;
+  if (i >= n) return;
+  const Pack<T, V> left = load<V>(a + i), right = load<V>(b + i);
+  accumulate<V>(y + i, false, [&](int v) { return widened(left.x[v]) + widened(right.x[v]); });
+}
+
+template <int V, class T>
+__global__ void add_bwd_kernel(T* da, bool add, const T* dy, i64 n) {
+  const i64 i = global_thread() * V;
+  if (i >= n) return;
+  const Pack<T, V> back = load<V>(dy + i);
+  accumulate<V>(da + i, add, [&](int v) { return widened(back.x[v]); });
+}
+
+template <class F>
+void with_act(Activation act, F f) {
+  if (act == Activation::silu) f(Silu{});
+  else f(GeluTanh{});
+}
+
+}  // namespace
+
+void CudaBackend::glu(Tensor y, Tensor g, Tensor u, Activation act) {
+  fits(y.size() == g.size() && g.size() == u.size(), "glu");
+  const i64 n = y.size();
+  with_activation([&]<class T>(T) {
+    with_width<T>(n, {y.data, g.data, u.data}, [&](auto V) {
+      with_act(act, [&]<class Act>(Act) {
+        glu_kernel<V, Act><<<blocks_for(divide_up(n, V)), kBlock, 0, stream_>>>(y.as<T>(), g.as<T>(), u.as<T>(), n);
+      });
+    });
+  });
+  launched("glu");
+}
+
+void CudaBackend::glu_bwd(Tensor dg, Tensor du, Acc acc_g, Acc acc_u, Tensor dy, Tensor g, Tensor u, Activation act) {
+  fits(dy.size() == g.size() && g.size() == u.size() && (!dg || dg.size() == g.size()) && (!du || du.size() == u.size()), "glu_bwd");
+  const i64 n = dy.size();
+  with_activation([&]<class T>(T) {
+    with_width<T>(n, {dg.data, du.data, dy.data, g.data, u.data}, [&](auto V) {
+      with_act(act, [&]<class Act>(Act) {
+        glu_bwd_kernel<V, Act><<<blocks_for(divide_up(n, V)), kBlock, 0, stream_>>>(
+            wanted<T>(dg), wanted<T>(du), acc_g == Acc::add, acc_u == Acc::add, dy.as<T>(), g.as<T>(), u.as<T>(), n);
+      });
+    });
+  });
+  launched("glu_bwd");
+}
+
+void CudaBackend::add(Tensor y, Tensor a, Tensor b) {
+  fits(y.size() == a.size() && a.size() == b.size(), "add");
+  const i64 n = y.size();
+  with_activation([&]<class T>(T) {
+    with_width<T>(n, {y.data, a.data, b.data}, [&](auto V) {
+      add_kernel<V><<<blocks_for(divide_up(n, V)), kBlock, 0, stream_>>>(y.as<T>(), a.as<T>(), b.as<T>(), n);
+    });
+  });
+  launched("add");
+}
+
+void CudaBackend::add_bwd(Tensor da, Acc acc, Tensor dy) {
+  if (!da) return;
+  fits(da.size() == dy.size(), "add_bwd");
+  const i64 n = dy.size();
+  with_activation([&]<class T>(T) {
+    with_width<T>(n, {da.data, dy.data}, [&](auto V) {
+      add_bwd_kernel<V><<<blocks_for(divide_up(n, V)), kBlock, 0, stream_>>>(da.as<T>(), acc == Acc::add, dy.as<T>(), n);
+    });
+  });
+  launched("add_bwd");
+}
+
+}  // namespace signround::cuda

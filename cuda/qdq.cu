@@ -1,0 +1,253 @@
+// Quantize-dequantize and its backward fused with the sign step. Formulas: ops/qdq_math.h, shared with the CPU; the results are the
+// CPU's to the bit, and so this file is compiled without fused multiply-adds.
+//
+// Four threads a group: thread t holds lanes 4t .. 4t+3 of the sixteen that the CPU's sums run in, so that sums are the same too. A
+// warp reads whole sectors of eight groups at a time; each weight costs 8 bytes forward (read w, v; write wq) and 14 in the step with a
+// bf16 gradient (read dwq, w, v; write v): bound by memory.
+#include "cuda/backend.h"
+#include "ops/qdq_math.h"
+
+namespace signround::cuda {
+namespace {
+
+constexpr int kQuad = 4;               // threads of a group
+constexpr int kLanes = 16;             // of the CPU's sums
+constexpr int kHeld = kLanes / kQuad;  // of them, lanes of a thread: neighbours
+
+struct Matrix {
+  i64 cols, group, groups_per_row, groups;
+};
+
+Matrix matrix_of(Tensor w, const QuantSpec& spec) {
+  return {w.cols(), spec.group_of(w.cols()), spec.groups(w.cols()), w.rows() * spec.groups(w.cols())};
+}
+
+// The group of this thread: where it begins and how many weights it has; none past the last group, where a thread only takes part in
+// the sums of its warp.
+struct Place {
+  i64 group, at, n;
+  __device__ explicit Place(const Matrix& m) : group(global_thread() / kQuad), at(0), n(0) {
+    if (group >= m.groups) return;
+    const i64 first = group % m.groups_per_row * m.group;
+    at = group / m.groups_per_row * m.cols + first;
+    n = min(m.group, m.cols - first);
+  }
+  __device__ bool exists() const { return n > 0; }
+  __device__ static int quarter() { return static_cast<int>(threadIdx.x % kQuad); }
+};
+
+// Four neighbours, or the `left` of them that the group still has. whole: every group begins at and has a multiple of four.
+template <bool whole, class T>
+__device__ Pack<T, kHeld> load_some(const T* p, i64 left) {
+  if constexpr (whole) {
+    return load<kHeld>(p);
+  } else {
+    Pack<T, kHeld> pack{};
+    for (int j = 0; j < kHeld; ++j)
+      if (j < left) pack.x[j] = p[j];
+    return pack;
+  }
+}
+template <bool whole, class T>
+__device__ void store_some(T* p, i64 left, const Pack<T, kHeld>& pack) {
+  if constexpr (whole) {
+    store<kHeld>(p, pack);
+  } else {
+    for (int j = 0; j < kHeld; ++j)
+      if (j < left) p[j] = pack.x[j];
+  }
+}
+
+struct Ranges {
+  const float *wmin, *wmax, *lo, *hi;
+  __device__ Range<float> of(i64 group) const { return {wmin[group], wmax[group], lo[group], hi[group]}; }
+};
+
+// A group's bounds, 0 among them; NaN is passed over.
+template <bool whole, class W>
+__global__ void range_kernel(float* wmin, float* wmax, const W* w, Matrix m) {
+  const Place place(m);
+  float low = 0, high = 0;  // -min, max
+  for (i64 i = Place::quarter() * kHeld; i < place.n; i += kLanes) {
+    const Pack<W, kHeld> in = load_some<whole>(w + place.at + i, place.n - i);
+#pragma unroll
+    for (int j = 0; j < kHeld; ++j) {
+      const float x = widened(in.x[j]);
+      low = -x > low ? -x : low;
+      high = x > high ? x : high;
+    }
+  }
+#pragma unroll
+  for (int step = kQuad / 2; step > 0; step /= 2) {
+    low = fmaxf(low, __shfl_xor_sync(~0u, low, step));
+    high = fmaxf(high, __shfl_xor_sync(~0u, high, step));
+  }
+  if (!place.exists() || Place::quarter() != 0) return;
+  wmin[place.group] = -low;
+  wmax[place.group] = high;
+}
+
+template <bool whole, class W>
+__global__ void qdq_kernel(W* __restrict__ wq, const W* __restrict__ w, const float* __restrict__ v, Ranges ranges, Matrix m,
+                           QuantSpec spec) {
+  const Place place(m);
+  if (!place.exists()) return;
+  const Grid<float> grid = grid_of(ranges.of(place.group), spec);
+#pragma unroll 4
+  for (i64 i = Place::quarter() * kHeld; i < place.n; i += kLanes) {
+    const i64 at = place.at + i, left = place.n - i;
+    const Pack<W, kHeld> in = load_some<whole>(w + at, left);
+    const Pack<float, kHeld> offset = load_some<whole>(v + at, left);
+    Pack<W, kHeld> out;
+#pragma unroll
+    for (int j = 0; j < kHeld; ++j) out.x[j] = narrowed<W>(grid.scale * level_of(widened(in.x[j]), offset.x[j], grid).q);
+    store_some<whole>(wq + at, left, out);
+  }
+}
+
+// Sum of the sixteen lanes of a quad, as the tree that lanes_total() of ops/cpu/lanes.h is: in the quad's first thread.
+__device__ float quad_total(float (&lanes)[kHeld]) {
+#pragma unroll
+  for (int step = kQuad / 2; step > 0; step /= 2)
+#pragma unroll
+    for (int j = 0; j < kHeld; ++j) lanes[j] += __shfl_down_sync(~0u, lanes[j], step, kQuad);
+#pragma unroll
+  for (int width = kHeld / 2; width > 0; width /= 2)
+#pragma unroll
+    for (int j = 0; j < width; ++j) lanes[j] += lanes[j + width];
+  return lanes[0];
+}
+
+struct Rates {
+  const float *lr, *minmax_lr;  // [steps]
+  const i32* counters;
+  i64 steps;
+};
+
+// v -= lr sign(dv),  lo, hi = clamp(. - minmax_lr sign(d.), 0, 1)
+template <bool whole, class W, class G>
+__global__ void step_kernel(float* __restrict__ v, float* lo, float* hi, const W* __restrict__ w, const G* __restrict__ dwq,
+                            const float* wmin, const float* wmax, Matrix m, QuantSpec spec, Rates rates, Faults* faults) {
+  const i32 step = rates.counters[1];
+  if (step < 0 || step >= rates.steps) {
+    if (global_thread() == 0) report(faults, Fault::step, rates.steps, step);
+    return;
+  }
+  const float lr = rates.lr[step], minmax_lr = rates.minmax_lr[step];
+  const Place place(m);
+  const Range<float> range = place.exists() ? Ranges{wmin, wmax, lo, hi}.of(place.group) : Range<float>{};
+  const Grid<float> grid = grid_of(range, spec);
+  float sum_s[kHeld] = {}, sum_z[kHeld] = {};
+#pragma unroll 4
+  for (i64 i = Place::quarter() * kHeld; i < place.n; i += kLanes) {
+    const i64 at = place.at + i, left = place.n - i;
+    const Pack<W, kHeld> in = load_some<whole>(w + at, left);
+    const Pack<G, kHeld> gradient = load_some<whole>(dwq + at, left);
+    Pack<float, kHeld> offset = load_some<whole>(v + at, left);
+#pragma unroll
+    for (int j = 0; j < kHeld; ++j) {
+      if (!whole && j >= left) continue;
+      const Terms<float> terms = terms_of(widened(gradient.x[j]), level_of(widened(in.x[j]), offset.x[j], grid), grid);
+      sum_s[j] += terms.s;
+      sum_z[j] += terms.z;
+      offset.x[j] -= lr * sign(terms.dv);
+    }
+    store_some<whole>(v + at, left, offset);
+  }
+  const float s = quad_total(sum_s), z = quad_total(sum_z);
+  if (!place.exists() || Place::quarter() != 0) return;
+  const std::array<float, 2> d = range_bwd(range, grid, s, z, spec);
+  lo[place.group] = held(range.lo - minmax_lr * sign(d[0]), 0.0f, 1.0f);
+  hi[place.group] = held(range.hi - minmax_lr * sign(d[1]), 0.0f, 1.0f);
+}
+
+template <bool whole, class W>
+__global__ void codes_kernel(u8* codes, half* scale, u8* zero, const W* w, const float* v, Ranges ranges, Matrix m, QuantSpec spec) {
+  const Place place(m);
+  if (!place.exists()) return;
+  const Grid<float> grid = grid_of(ranges.of(place.group), spec);
+  for (i64 i = Place::quarter() * kHeld; i < place.n; i += kLanes) {
+    const i64 at = place.at + i, left = place.n - i;
+    const Pack<W, kHeld> in = load_some<whole>(w + at, left);
+    const Pack<float, kHeld> offset = load_some<whole>(v + at, left);
+    Pack<u8, kHeld> out;
+#pragma unroll
+    for (int j = 0; j < kHeld; ++j)
+      out.x[j] = static_cast<u8>(static_cast<int>(level_of(widened(in.x[j]), offset.x[j], grid).q + grid.zero));
+    store_some<whole>(codes + at, left, out);
+  }
+  if (Place::quarter() != 0) return;
+  scale[place.group] = narrowed<half>(grid.scale);
+  zero[place.group] = static_cast<u8>(static_cast<int>(grid.zero));
+}
+
+// f(typed w, whole): whole if groups and rows are multiples of four and all pointers to weights allow wide accesses.
+template <class F>
+void with_weights(Tensor w, const QuantSpec& spec, std::initializer_list<const void*> pointers, F f) {
+  const bool whole = w.cols() % kHeld == 0 && spec.group_of(w.cols()) % kHeld == 0 && aligned_to(16, {w.data}) && aligned_to(16, pointers);
+  with_type(w, [&](const auto* typed) {
+    if (whole) f(typed, std::true_type{});
+    else f(typed, std::false_type{});
+  });
+}
+
+Ranges ranges_of(const QdqTensors& q) { return {q.wmin.as<float>(), q.wmax.as<float>(), q.lo.as<float>(), q.hi.as<float>()}; }
+
+void fits_qdq(const QdqTensors& q, const QuantSpec& spec) {
+  const i64 groups = q.w.rows() * spec.groups(q.w.cols());
+  fits(q.w.size() > 0 && q.v.size() == q.w.size() && q.wmin.size() == groups && q.wmax.size() == groups && q.lo.size() == groups &&
+           q.hi.size() == groups && spec.bits >= 2 && spec.bits <= 8, "qdq");
+}
+
+}  // namespace
+
+void CudaBackend::group_range(Tensor wmin, Tensor wmax, Tensor w, const QuantSpec& spec) {
+  const Matrix m = matrix_of(w, spec);
+  fits(m.groups > 0 && wmin.size() == m.groups && wmax.size() == m.groups, "group_range");
+  with_weights(w, spec, {}, [&](const auto* weights, auto whole) {
+    range_kernel<whole><<<blocks_for(m.groups * kQuad), kBlock, 0, stream_>>>(wmin.as<float>(), wmax.as<float>(), weights, m);
+  });
+  launched("group_range");
+}
+
+void CudaBackend::qdq(Tensor wq, const QdqTensors& q, const QuantSpec& spec) {
+  fits_qdq(q, spec);
+  fits(wq.size() == q.w.size() && wq.dtype == q.w.dtype, "qdq");
+  const Matrix m = matrix_of(q.w, spec);
+  with_weights(q.w, spec, {wq.data, q.v.data}, [&]<class W>(const W* w, auto whole) {
+    qdq_kernel<whole><<<blocks_for(m.groups * kQuad), kBlock, 0, stream_>>>(wq.as<W>(), w, q.v.as<float>(), ranges_of(q), m, spec);
+  });
+  launched("qdq");
+}
+
+void CudaBackend::qdq_step(const QdqTensors& q, Tensor dwq, const QuantSpec& spec, const TuningState& state) {
+  fits_qdq(q, spec);
+  fits(dwq.size() == q.w.size() && state.lr.size() == state.minmax_lr.size(), "qdq_step");
+  const Matrix m = matrix_of(q.w, spec);
+  const Rates rates{state.lr.as<float>(), state.minmax_lr.as<float>(), state.counters.as<i32>(), state.lr.size()};
+  const auto run = [&](const auto* gradient) {
+    with_weights(q.w, spec, {dwq.data, q.v.data}, [&](const auto* w, auto whole) {
+      step_kernel<whole><<<blocks_for(m.groups * kQuad), kBlock, 0, stream_>>>(q.v.as<float>(), q.lo.as<float>(), q.hi.as<float>(), w,
+                                                                               gradient, q.wmin.as<float>(), q.wmax.as<float>(), m, spec,
+                                                                               rates, faults_);
+    });
+  };
+  if (dwq.dtype == DType::bf16) run(dwq.as<bfloat>());
+  else run(dwq.as<float>());
+  launched("qdq_step");
+}
+
+void CudaBackend::qdq_codes(Tensor codes, Tensor scale, Tensor zero, const QdqTensors& q, const QuantSpec& spec) {
+  fits_qdq(q, spec);
+  fits(codes.size() == q.w.size() && codes.dtype == DType::u8 && zero.dtype == DType::u8 && scale.size() == q.wmin.size() &&
+           zero.size() == scale.size(), "qdq_codes");
+  const Matrix m = matrix_of(q.w, spec);
+  with_weights(q.w, spec, {codes.data, q.v.data}, [&](const auto* w, auto whole) {
+    codes_kernel<whole><<<blocks_for(m.groups * kQuad), kBlock, 0, stream_>>>(static_cast<u8*>(codes.data), scale.as<half>(),
+                                                                              static_cast<u8*>(zero.data), w, q.v.as<float>(),
+                                                                              ranges_of(q), m, spec);
+  });
+  launched("qdq_codes");
+}
+
+}  // namespace signround::cuda

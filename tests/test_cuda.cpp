@@ -1,0 +1,340 @@
+// The CUDA backend: every op against double on the CPU, with no more than twice the error of a plain version in the same precision;
+// integers and learned parameters against the CPU's, to the bit.
+#include <doctest/doctest.h>
+
+#include <limits>
+
+#include "cuda_lab.h"
+
+using namespace signround;
+
+namespace {
+
+struct Extent {
+  i64 rows, cols;
+};
+
+double total(const std::vector<double>& x) {
+  double sum = 0;
+  for (double v : x) sum += std::abs(v);
+  return sum;
+}
+
+// Of the gradient's size, the share that has the wrong sign: the optimiser sees nothing else.
+double wrong_signs(const std::vector<double>& got, const std::vector<double>& want) {
+  double wrong = 0;
+  for (size_t i = 0; i < got.size(); ++i)
+    if (got[i] * want[i] < 0) wrong += std::abs(want[i]);
+  return want.empty() ? 0 : wrong / (total(want) + 1e-300);
+}
+
+// `plain` writes the op down naively in float, if the CPU's float kernels are not the plain version.
+void compare(const std::string& name, const std::function<void(Lab&)>& op, const std::function<void(Lab&)>& plain = {}) {
+  CpuBackend<double> exact_backend(Precision::f32, "double");
+  CpuBackend<float> float_backend(Precision::f32, "float");
+  for (Precision precision : kPrecisions) {
+    const std::unique_ptr<Backend> gpu = make_backend("cuda", precision);
+    const DType type = gpu->activation_type();
+    Lab exact(exact_backend, type), rounded(float_backend, type), first(*gpu, type), second(*gpu, type);
+    op(exact), op(first), op(second);
+    (plain && precision == Precision::bf16 ? plain : op)(rounded);
+    const auto want = exact.results(), near = rounded.results(), got = first.results(), again = second.results();
+    REQUIRE(got.size() == want.size());
+    for (size_t i = 0; i < got.size(); ++i) {
+      CAPTURE(name);
+      CAPTURE(i);
+      CAPTURE(name_of(type));
+      const double error = distance(got[i], want[i]), allowed = 2 * distance(near[i], want[i]) + 0x1p-23;
+      CHECK(error <= allowed);
+      CHECK(wrong_signs(got[i], want[i]) < 1e-3);
+      CHECK(got[i] == again[i]);
+    }
+    CHECK(first.canaries_live());
+  }
+}
+
+}  // namespace
+
+TEST_CASE("cuda: norm, rope, mlp") {
+  if (absent()) return;
+  for (const Extent& e : {Extent{3, 17}, {5, 64}, {173, 4096}, {1, 1}})
+    for (DType weights : {DType::f32, DType::f16, DType::bf16})
+      for (Acc acc : {Acc::set, Acc::add})
+        compare(cat("rms ", e.rows, "x", e.cols, " ", name_of(weights)), [&](Lab& lab) {
+          const Tensor x = lab.in(e.rows, e.cols), w = lab.weight(1, e.cols, weights), dy = lab.in(e.rows, e.cols);
+          const Tensor y = lab.out(e.rows, e.cols), r = lab.statistic(e.rows, 1), dx = lab.gradient(e.rows, e.cols, acc);
+          lab.backend.rms(y, r, x, w, 1e-2f, 1);
+          lab.backend.rms_bwd(dx, acc, dy, x, w, r, 1);
+        });
+  for (const RopeShape& s : {RopeShape{.tokens = 3, .heads = 2, .head_dim = 6, .rotary_dim = 6},
+                             {.tokens = 7, .heads = 3, .head_dim = 64, .rotary_dim = 64},
+                             {.tokens = 5, .heads = 2, .head_dim = 128, .rotary_dim = 32},
+                             {.tokens = 5, .heads = 3, .head_dim = 6, .rotary_dim = 4, .interleaved = true},
+                             {.tokens = 5, .heads = 3, .head_dim = 96, .rotary_dim = 64, .interleaved = true}})
+    for (Acc acc : {Acc::set, Acc::add})
+      compare(cat("rope ", s.head_dim, " ", s.rotary_dim, " ", s.interleaved), [&](Lab& lab) {
+        const i64 rows = 2 * s.tokens, cols = s.heads * s.head_dim;
+        const Tensor x = lab.in(rows, cols), table = lab.weight(s.tokens, s.rotary_dim, DType::f32), dy = lab.in(rows, cols);
+        const Tensor y = lab.out(rows, cols), dx = lab.gradient(rows, cols, acc);
+        lab.backend.rope(y, x, table, s);
+        lab.backend.rope_bwd(dx, acc, dy, table, s);
+      });
+  for (const Extent& e : {Extent{3, 19}, {131, 408}})
+    for (Acc acc : {Acc::set, Acc::add}) {
+      for (Activation act : {Activation::silu, Activation::gelu_tanh})
+        compare(cat("glu ", e.rows, "x", e.cols), [&](Lab& lab) {
+          const Tensor g = lab.in(e.rows, e.cols, -6, 6), u = lab.in(e.rows, e.cols), dy = lab.in(e.rows, e.cols), y = lab.out(e.rows, e.cols);
+          const Tensor dg = lab.gradient(e.rows, e.cols, acc), du = lab.gradient(e.rows, e.cols, acc);
+          lab.backend.glu(y, g, u, act);
+          lab.backend.glu_bwd(dg, du, acc, acc, dy, g, u, act);
+        });
+      compare(cat("add ", e.rows, "x", e.cols), [&](Lab& lab) {
+        const Tensor a = lab.in(e.rows, e.cols), b = lab.in(e.rows, e.cols), y = lab.out(e.rows, e.cols), da = lab.gradient(e.rows, e.cols, acc);
+        lab.backend.add(y, a, b);
+        lab.backend.add_bwd(da, acc, a);
+      });
+    }
+}
+
+TEST_CASE("cuda: linear") {
+  if (absent()) return;
+  const i64 shapes[][3] = {{5, 7, 3}, {1, 33, 18}, {19, 1, 5}, {131, 579, 203}, {256, 512, 128}, {1024, 576, 1536}};
+  for (const auto& shape : shapes)
+    for (DType weights : {DType::f32, DType::f16, DType::bf16})
+      for (Acc acc : {Acc::set, Acc::add})
+        compare(cat("linear ", shape[0], "x", shape[1], "x", shape[2], " ", name_of(weights)), [&](Lab& lab) {
+          const i64 rows = shape[0], in = shape[1], out = shape[2];
+          // What the weight is converted to is part of the precision: it starts as a number that bf16 holds.
+          const Tensor x = lab.in(rows, in), w = lab.weight(out, in, weights, DType::bf16), b = lab.weight(1, out, weights, DType::bf16);
+          const Tensor dy = lab.in(rows, out), y = lab.out(rows, out), z = lab.out(rows, out);
+          const Tensor dx = lab.gradient(rows, in, acc), dw = lab.weight_gradient(out, in, acc);
+          lab.backend.linear(y, x, w, b);
+          lab.backend.linear(z, x, w, {});
+          lab.backend.linear_bwd_x(dx, acc, dy, w);
+          lab.backend.linear_bwd_w(dw, acc, dy, x);
+        });
+}
+
+TEST_CASE("cuda: attention") {
+  if (absent()) return;
+  const AttentionShape base{.batch = 2, .tokens = 77, .heads = 4, .kv_heads = 2, .head_dim = 64, .scale = 0.125f};
+  std::vector<AttentionShape> shapes(8, base);
+  shapes[1].causal = false;
+  shapes[2].window = 19;
+  shapes[3].softcap = 2;
+  shapes[4].head_dim = 128, shapes[4].tokens = 300, shapes[4].batch = 1;
+  shapes[5].tokens = 1, shapes[5].kv_heads = 4;
+  shapes[6].head_dim = 80, shapes[6].tokens = 128;
+  shapes[7].head_dim = 96, shapes[7].window = 40, shapes[7].softcap = 3, shapes[7].kv_heads = 1;
+  for (const AttentionShape& s : shapes)
+    for (Acc acc : {Acc::set, Acc::add}) {
+      const i64 rows = s.batch * s.tokens, qc = s.heads * s.head_dim, kc = s.kv_heads * s.head_dim;
+      struct Tensors {
+        Tensor q, k, v, dout, o, dq, dk, dv;
+      };
+      const auto tensors = [&](Lab& lab) {
+        return Tensors{lab.in(rows, qc, -2, 2), lab.in(rows, kc, -2, 2), lab.in(rows, kc), lab.in(rows, qc), lab.out(rows, qc),
+                       lab.gradient(rows, qc, acc), lab.gradient(rows, kc, acc), lab.gradient(rows, kc, acc)};
+      };
+      compare(cat("attention ", s.tokens, " d ", s.head_dim, " window ", s.window, " cap ", s.softcap, s.causal ? " causal" : ""),
+              [&](Lab& lab) {
+                const Tensors t = tensors(lab);
+                const Tensor lse = lab.scratch(rows, s.heads), delta = lab.scratch(rows, s.heads);
+                lab.backend.attention(t.o, lse, t.q, t.k, t.v, s);
+                lab.backend.attention_bwd(t.dq, t.dk, t.dv, acc, acc, acc, delta, t.dout, t.q, t.k, t.v, t.o, lse, s);
+              },
+              [&](Lab& lab) {
+                const Tensors t = tensors(lab);
+                plain_attention(t.o, t.dq, t.dk, t.dv, acc, t.dout, t.q, t.k, t.v, s);
+              });
+    }
+}
+
+TEST_CASE("cuda: embedding and losses") {
+  if (absent()) return;
+  const std::vector<i32> ids = {0, 3, 1, 3, 2, 3, 0}, targets = {4, -1, 0, 36, 7, -1, 4};
+  for (i64 cols : {5, 64})
+    compare(cat("embed ", cols), [&](Lab& lab) {
+      const Tensor table = lab.weight(4, cols, DType::bf16), dy = lab.in(7, cols), y = lab.out(7, cols);
+      const Tensor dtable = lab.gradient(4, cols, Acc::add);
+      lab.backend.embed(y, lab.integers(ids), table, 2.5f);
+      lab.backend.embed_bwd(dtable, dy, lab.integers(ids), 1.5f);
+    });
+  for (i64 vocabulary : {37, 5000})
+    compare(cat("cross_entropy ", vocabulary), [&](Lab& lab) {
+      const Tensor logits = lab.in(7, vocabulary, -9, 9), nll = lab.statistic(7, 1), d = lab.out(7, vocabulary);
+      lab.backend.cross_entropy(nll, logits, lab.integers(targets));
+      lab.backend.cross_entropy_bwd(d, logits, lab.integers(targets));
+    });
+  for (bool skip_last : {false, true})
+    for (const Extent& e : {Extent{5, 7}, {512, 264}, {1, 3}})
+      compare(cat("mse ", e.rows, "x", e.cols), [&](Lab& lab) {
+        const i64 rows = 3 * e.rows, cols = e.cols;  // three samples
+        const Tensor y = lab.in(rows, cols), target = lab.in(rows, cols), dy = lab.out(rows, cols), loss = lab.statistic(1, 2);
+        TuningState state{};
+        lab.backend.fill(loss, 0);
+        state.loss = view(loss.data, loss.dtype, 2), state.counters = lab.integers({0, 1, 0, 0});
+        lab.backend.mse(dy, y, target, e.rows, skip_last, state);
+      });
+}
+
+TEST_CASE("cuda: ids from outside are checked") {
+  if (absent()) return;
+  const std::unique_ptr<Backend> gpu = make_backend("cuda", Precision::bf16);
+  for (i32 wrong : {-1, 4}) {
+    Lab lab(*gpu, DType::bf16);
+    const Tensor table = lab.weight(4, 8, DType::bf16), y = lab.out(2, 8);
+    gpu->embed(y, lab.integers({0, wrong}), table, 1);
+    std::string message;
+    try {
+      gpu->synchronize();
+    } catch (const Error& e) {
+      CHECK(e.kind == ErrorKind::bad_input);
+      message = e.message;
+    }
+    CHECK(message == cat("token id ", wrong, " at position 1 is outside the embedding table"));
+    gpu->synchronize();  // reported once
+  }
+}
+
+TEST_CASE("cuda: memory") {
+  if (absent()) return;
+  const std::unique_ptr<Backend> gpu = make_backend("cuda", Precision::bf16);
+  Random random;
+  const i64 n = (i64{37} << 20) / 4 + 3;  // more than the staging buffers hold at a time
+  std::vector<float> x(static_cast<size_t>(n)), back(x.size());
+  for (float& v : x) v = static_cast<float>(random.uniform());
+  const Buffer a(*gpu, 4 * n, "test"), b(*gpu, 4 * n, "test");
+  const Tensor wide = view(a.data(), DType::f32, n), narrow = view(b.data(), DType::bf16, n), half = view(b.data(), DType::f16, n);
+  gpu->upload(wide, x.data());
+  gpu->download(back.data(), wide);
+  CHECK(back == x);
+  const auto through = [&]<class T>(Tensor t, T) {
+    std::vector<T> got(x.size());
+    gpu->copy(t, wide);
+    gpu->download(got.data(), t);
+    CHECK(converted<float>(got) == converted<float>(converted<T>(x)));
+  };
+  through(narrow, bf16{});
+  through(half, f16{});
+  gpu->fill(wide, 1.5f);
+  gpu->download(back.data(), wide);
+  CHECK(back == std::vector<float>(x.size(), 1.5f));
+  CHECK(gpu->free_bytes() <= gpu->total_bytes());
+  const i64 much = gpu->total_bytes() * 4;
+  std::string message;
+  try {
+    const Buffer far_too_large(*gpu, much, "a far too large thing");
+  } catch (const Error& e) {
+    CHECK(e.kind == ErrorKind::out_of_memory);
+    message = e.message;
+  }
+  CHECK(message.find(cat("a far too large thing needs ", much, " bytes")) != message.npos);
+}
+
+namespace {
+
+// All that qdq and three steps make of random weights, as bytes.
+template <class W>
+std::vector<std::byte> quantize_bytes(Backend& b, W, i64 rows, i64 cols, const QuantSpec& spec, DType gradient, bool wild) {
+  Lab lab(b, DType::f32);
+  const i64 groups = spec.groups(cols);
+  const double size = wild ? 1e-4 : 0.06;  // wild: many scales are held at their bound
+  QdqTensors q;
+  q.w = lab.weight(rows, cols, dtype_of<W>, dtype_of<W>, -size, 1.2 * size);
+  q.v = lab.learned(rows, cols, -0.6, 0.6);
+  q.lo = lab.learned(rows, groups, wild ? 0 : 0.5, 1), q.hi = lab.learned(rows, groups, wild ? 0 : 0.5, 1);
+  q.wmin = lab.raw(rows, groups, DType::f32), q.wmax = lab.raw(rows, groups, DType::f32);
+  const Tensor wq = lab.raw(rows, cols, dtype_of<W>), codes = lab.raw(rows, cols, DType::u8), zero = lab.raw(rows, groups, DType::u8);
+  const Tensor scale = lab.raw(rows, groups, DType::f16);
+  const Tensor dwq = lab.weight(rows, cols, gradient, DType::bf16);
+  TuningState state{};
+  state.lr = lab.values({0, 0.0137f}), state.minmax_lr = lab.values({0, 0.0071f});
+  state.counters = lab.integers({0, 1, 0, 0});
+  b.group_range(q.wmin, q.wmax, q.w, spec);
+  for (int round = 0; round < 3; ++round) {
+    b.qdq(wq, q, spec);
+    b.qdq_step(q, dwq, spec, state);
+  }
+  b.qdq_codes(codes, scale, zero, q, spec);
+  std::vector<std::byte> all;
+  for (Tensor t : {q.wmin, q.wmax, wq, q.v, q.lo, q.hi, codes, scale, zero}) {
+    const size_t at = all.size();
+    all.resize(at + static_cast<size_t>(t.bytes()));
+    b.download(all.data() + at, t);
+  }
+  CHECK(lab.canaries_live());
+  return all;
+}
+
+}  // namespace
+
+TEST_CASE("cuda: integers, scales and learned parameters are the CPU's, to the bit") {
+  if (absent()) return;
+  const std::unique_ptr<Backend> gpu = make_backend("cuda", Precision::bf16), cpu = make_cpu_backend(Precision::f32);
+  const auto both = [&]<class W>(W w, i64 rows, i64 cols, i64 group) {
+    for (int bits : {2, 3, 4, 8})
+      for (bool symmetric : {true, false})
+        for (bool wild : {false, true}) {
+          const QuantSpec spec{.bits = bits, .group = group, .symmetric = symmetric};
+          CAPTURE(name_of(dtype_of<W>));
+          CAPTURE(cols);
+          CAPTURE(bits);
+          CAPTURE(symmetric);
+          CAPTURE(wild);
+          const std::vector<std::byte> want = quantize_bytes(*cpu, w, rows, cols, spec, DType::f32, wild);
+          CHECK(quantize_bytes(*gpu, w, rows, cols, spec, DType::f32, wild) == want);
+          CHECK(quantize_bytes(*gpu, w, rows, cols, spec, DType::bf16, wild) == want);
+        }
+  };
+  both(bf16{}, 37, 256, 64);
+  both(bf16{}, 21, 200, 128);
+  both(f16{}, 33, 97, 32);
+  both(0.0f, 9, 291, -1);
+  both(bf16{}, 5, 1024, -1);
+}
+
+TEST_CASE("cuda: the loop's own steps") {
+  if (absent()) return;
+  for (Precision precision : kPrecisions) {
+    const std::unique_ptr<Backend> gpu = make_backend("cuda", precision);
+    Lab lab(*gpu, gpu->activation_type());
+    const i64 tokens = 3;
+    for (i64 cols : {5, 16}) {
+      const Tensor cache = lab.in(4 * tokens, cols), y = lab.out(2 * tokens, cols);
+      TuningState state{};
+      state.order = lab.integers({2, 0, 1, 3}), state.counters = lab.integers({0, 0, 0, 0});
+      gpu->next_micro(state);
+      gpu->gather(y, cache, tokens, state);
+      CHECK(lab.read(y.slice(0, tokens)) == lab.read(cache.slice(tokens, tokens)));
+      CHECK(lab.read(y.slice(tokens, tokens)) == lab.read(cache.slice(3 * tokens, tokens)));
+    }
+    TuningState state{};
+    state.loss = lab.values({5, 2, 2, std::numeric_limits<float>::quiet_NaN(), 1}), state.best = lab.values({1e30f});
+    state.counters = lab.integers({0, 0, 0, 0});
+    const Tensor now = lab.values({0, 0, 0}), kept = lab.values({-1, -1, -1});
+    const double best_steps[] = {0, 1, 1, 1, 4};
+    for (int step = 0; step < 5; ++step) {
+      gpu->fill(now, static_cast<float>(step));
+      gpu->judge(state);
+      gpu->keep_if_best(kept, now, state);
+      CHECK(lab.read(kept) == std::vector<double>(3, best_steps[step]));
+      gpu->next_step(state);
+    }
+    CHECK(lab.read(state.best)[0] == 1);
+    CHECK(lab.canaries_live());
+  }
+}
+
+TEST_CASE("cuda: an error inside of a recorded run leaves the stream usable") {
+  if (absent()) return;
+  const std::unique_ptr<Backend> gpu = make_backend("cuda", Precision::bf16);
+  Lab lab(*gpu, DType::bf16);
+  const Tensor x = lab.values({1, 2, 3});
+  CHECK_THROWS_AS(gpu->repeat(3, [&] { gpu->fill(x, 7), fail(ErrorKind::interrupted, "stop"); }, {}), Error);
+  CHECK(lab.read(x) == std::vector<double>{1, 2, 3});
+  i64 reported = 0;
+  gpu->repeat(5, [&] { gpu->fill(x, 7); }, [&](i64 n) { reported = n; });
+  CHECK(reported == 5);
+  CHECK(lab.read(x) == std::vector<double>{7, 7, 7});
+}

@@ -1,0 +1,96 @@
+// A block's tuning on the GPU against the CPU's, and against itself.
+#include <doctest/doctest.h>
+
+#include "cuda_lab.h"
+#include "model/executor.h"
+#include "model/program.h"
+#include "quant/signround.h"
+
+using namespace signround;
+
+namespace {
+
+// A small block of the Llama kind, tuned for 20 steps; the losses of the steps, then v of every quantized weight.
+std::vector<double> tune(Backend& backend, i64 accumulate) {
+  constexpr i64 hidden = 128, ffn = 192, tokens = 40, samples = 8, batch = 4;
+  RopeTable table;
+  for (int i = 0; i < 32; ++i) table.inv_freq.push_back(std::pow(10000.0, -i / 32.0));
+  Builder block("");
+  const int x = block.input(hidden);
+  const int h = block.rms(x, "norm1", 1e-5f);
+  const RopeShape rope{.heads = 2, .head_dim = 64, .rotary_dim = 64}, rope_k{.heads = 1, .head_dim = 64, .rotary_dim = 64};
+  const int q = block.rope(block.linear(h, "q", hidden), table, rope), k = block.rope(block.linear(h, "k", 64), table, rope_k);
+  const int v = block.linear(h, "v", 64);
+  const int attended = block.attention(q, k, v, {.heads = 2, .kv_heads = 1, .head_dim = 64, .scale = 0.125f});
+  const int mid = block.add(x, block.linear(attended, "o", hidden));
+  const int n = block.rms(mid, "norm2", 1e-5f);
+  const int up = block.glu(block.linear(n, "gate", ffn), block.linear(n, "up", ffn), Activation::silu);
+  block.output(block.add(mid, block.linear(up, "down", hidden)));
+  const Program program = block.finish();
+
+  PlanOptions options;
+  options.batch = batch, options.tokens = tokens, options.tuning = true, options.activation = backend.activation_type();
+  options.keep_weight_grads = accumulate > 1;
+  std::vector<QuantSpec> specs;
+  Lab lab(backend, DType::bf16);
+  std::vector<Tensor> weights;
+  for (const WeightRef& w : program.weights) {
+    weights.push_back(lab.weight(w.cols > 0 ? w.rows : 1, w.cols > 0 ? w.cols : w.rows, DType::bf16, DType::bf16, w.linear ? -0.1 : 0.5,
+                                 w.linear ? 0.1 : 1.5));
+    options.trainable.push_back(w.linear);
+    options.weight_types.push_back(DType::bf16);
+    specs.push_back({.bits = w.linear ? 2 : 16, .group = 32});
+  }
+  const Plan plan = make_plan(program, options);
+  const Buffer memory(backend, plan.bytes, "activations");
+  std::vector<float> angles = rope_angles(table, tokens);
+  const Tensor rope_table = lab.raw(tokens, 64, DType::f32);
+  backend.upload(rope_table, angles.data());
+  const Executor executor(backend, program, plan, memory.data(), weights, {rope_table});
+
+  TuneOptions tune_options{.steps = 20, .batch = batch, .accumulate = accumulate, .tokens = tokens, .lr = 0.05, .minmax_lr = 0.05};
+  const auto place = [&](Arena& arena, TuningState& state) {
+    state = place_state(arena, tune_options);
+    return BlockQuant::place(arena, program, weights, specs, true);
+  };
+  Arena measure;
+  TuningState state;
+  place(measure, state);
+  Arena arena(backend, measure.used(), "parameters");
+  const BlockQuant quant = place(arena, state);
+  const Tensor inputs = lab.in(samples * tokens, hidden), targets = lab.raw(samples * tokens, hidden, backend.activation_type());
+  for (i64 first = 0; first < samples * tokens; first += batch * tokens) {
+    backend.copy(executor.input(), inputs.slice(first, batch * tokens));
+    executor.forward(true);
+    backend.copy(targets.slice(first, batch * tokens), executor.output());
+  }
+  PythonRandom random(1);
+  Sampler sampler(random, samples);
+  i64 issued = 0;
+  const TuneResult result = tune_block(backend, executor, quant, state, inputs, targets, sampler, tune_options, [&](i64 n) { issued = n; });
+  CHECK(issued == 20);
+  std::vector<double> all(result.losses.begin(), result.losses.end());
+  quant.each([&](size_t w) {
+    const std::vector<double> learned = lab.read(quant.tensors[w].v);
+    all.insert(all.end(), learned.begin(), learned.end());
+  });
+  return all;
+}
+
+}  // namespace
+
+TEST_CASE("cuda: a block's tuning follows the CPU's, and repeats itself to the bit, with a graph and without") {
+  if (absent()) return;
+  const std::unique_ptr<Backend> cpu = make_cpu_backend(Precision::f32);
+  for (i64 accumulate : {1, 2}) {
+    const std::vector<double> want = tune(*cpu, accumulate);
+    for (Precision precision : kPrecisions) {
+      const std::unique_ptr<Backend> gpu = make_backend("cuda", precision), plain = make_backend("cuda", precision, false);
+      const std::vector<double> got = tune(*gpu, accumulate);
+      CHECK(got == tune(*gpu, accumulate));
+      CHECK(got == tune(*plain, accumulate));
+      for (size_t step = 0; step < 20; ++step) CHECK(got[step] == doctest::Approx(want[step]).epsilon(0.01));
+      CHECK(got[19] < got[0]);
+    }
+  }
+}

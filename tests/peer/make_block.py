@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """One-block oracle: auto-round 0.16.1 tunes the blocks of a model in float32 on the CPU, in eager mode, and is watched.
 
-usage: make_block.py MODEL OUT.safetensors [--text FILE] [--blocks 0,1] [--steps 8] [--samples 16] [--seqlen 128]
+usage: make_block.py MODEL OUT.safetensors [--text FILE] [--blocks 0,1] [--steps 20] [--samples 16] [--seqlen 128]
                      [--batch 4] [--row-stride 1]
 
 Every block is tuned on the float chain (enable_quanted_input off), so that a test can make the inputs itself: the
@@ -33,9 +33,10 @@ a.add_argument("model")
 a.add_argument("out")
 a.add_argument("--text")
 a.add_argument("--blocks", default="0,1")
-for name, value in (("steps", 8), ("samples", 16), ("seqlen", 128), ("batch", 4), ("row-stride", 1)):
+for name, value in (("steps", 20), ("samples", 16), ("seqlen", 128), ("batch", 4), ("row-stride", 1)):
     a.add_argument(f"--{name}", type=int, default=value)
 a = a.parse_args()
+blocks = sorted(map(int, a.blocks.split(",")))
 
 
 
@@ -98,6 +99,7 @@ for bits in (4, 2):
     for sym in (True, False):
         seen.clear()
         model = AutoModelForCausalLM.from_pretrained(a.model, dtype=torch.float32)
+        del model.model.layers[blocks[-1] + 1:]  # later ones have no say
         samples = [{"input_ids": x.reshape(1, -1), "attention_mask": torch.ones(1, a.seqlen, dtype=torch.long)} for x in ids]
         AutoRound(model, tokenizer, bits=bits, group_size=32, sym=sym, iters=a.steps, nsamples=a.samples, seqlen=a.seqlen,
                   batch_size=a.batch, dataset=samples, seed=42, amp=False, enable_quanted_input=False, device_map="cpu",
@@ -106,7 +108,7 @@ for bits in (4, 2):
         expected = list(range(a.samples))
         random.shuffle(expected)
         assert seen[0]["order"][:a.batch] == expected[:a.batch], (seen[0]["order"], expected)
-        for b in map(int, a.blocks.split(",")):
+        for b in blocks:
             log, prefix = seen[b], f"w{bits}g32{'sym' if sym else 'asym'}.{b}."
             out[prefix + "order"] = torch.tensor(log["order"], dtype=torch.int32)
             for key in ("loss", "reported"):

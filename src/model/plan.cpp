@@ -120,7 +120,7 @@ void find_lifetimes(const Program& program, Plan& plan, const Moments& at) {
                                  keep ? at.end() : at.backward(s));
     }
     if (step.op == Op::attention)
-      plan.scratch[s] = add_placement(plan, "delta", plan.rows() * step.args.attention.heads * bytes_of(DType::f32), at.backward(s),
+      plan.scratch[s] = add_placement(plan, "delta", slot_bytes({SlotKind::statistic, step.args.attention.heads, {}}), at.backward(s),
                                       at.backward(s));
   }
 }

@@ -94,7 +94,8 @@ $(BUILD)/openblas.found:
 	@mkdir -p $(@D) && touch $@
 
 bench-cpu: $(BUILD)/bench_matmul $(BUILD)/bench_attention   ## matrix products beside OpenBLAS's, and attention
-	@$(BUILD)/bench_matmul && $(BUILD)/bench_attention
+	@export OPENBLAS_THREAD_TIMEOUT=4; grep -qs avx512bw /proc/cpuinfo && export OPENBLAS_CORETYPE=SkylakeX; \
+	  $(BUILD)/bench_matmul && $(BUILD)/bench_attention
 
 $(BUILD)/%.o: %.cu
 	@mkdir -p $(@D)

@@ -1,6 +1,6 @@
 // CPU matrix products at the shapes of SmolLM2-135M's linears: ours in float32 and bf16 beside OpenBLAS's sgemm, which only this
-// program links. OpenBLAS picks its kernels by its own list of processors; OPENBLAS_CORETYPE=SkylakeX makes it use AVX-512 on one
-// that is newer than the list.
+// program links. `make bench-cpu` is fair to both: OPENBLAS_CORETYPE=SkylakeX lets it use AVX-512 on a processor that is newer than
+// its list of them, and OPENBLAS_THREAD_TIMEOUT=4 stops its threads from spinning on the cores while it is our turn.
 //   bench_matmul [--json] [--tokens N] [--rounds R]
 #include <cblas.h>
 

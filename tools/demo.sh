@@ -9,13 +9,13 @@ prompt="Once upon a time"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 quiet=; [ -t 2 ] || quiet=--quiet
-tuning="--iters 100 --nsamples 128 --seqlen 256 --batch-size 8"
+tuning="--iters 200 --nsamples 128 --seqlen 128 --batch-size 4"
 
 perplexity() { "$program" eval "$1" --ppl data/heldout.txt --seqlen 256 --quiet | sed -nE 's/^perplexity ([^ ]+) .*/\1/p'; }
 megabytes() { cat "$1"/*.safetensors | wc -c | awk '{printf "%.2f", $1 / 1e6}'; }
 row() { printf '%-20s %12s %10s %10s\n' "$@"; }
 measure() {  # measure DIRECTORY LABEL SECONDS: one row of the table
-  printf '%.2f\n' "$(perplexity "$1")" > "$1.perplexity"
+  printf '%.3f\n' "$(perplexity "$1")" > "$1.perplexity"
   row "$2" "$(cat "$1.perplexity")" "$(megabytes "$1")" "$3"
 }
 make_one() {  # make_one NAME SCHEME LABEL OPTION...

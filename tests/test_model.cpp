@@ -29,7 +29,8 @@ std::vector<T> read_values(const SafetensorsFile& file, const std::string& name)
 
 // Loads a program on a backend, with an arena of its own.
 struct Loaded {
-  Loaded(Backend& backend, const Model& model, const Program& program, const PlanOptions& plan, const std::vector<QuantSpec>& specs = {})
+  Loaded(Backend& backend, const Model& model, const Program& program, const PlanOptions& plan,
+         const std::vector<QuantSpec>& specs = {})
       : arena(backend, bytes(backend, model, program, plan, specs), "test"), stage(arena, backend, model, program, plan, specs) {
     stage.load(true);
   }
@@ -56,7 +57,8 @@ std::vector<float> hidden_states(Backend& backend, const Model& model, const std
   plan.batch = static_cast<i64>(ids.size()) / tokens;
   plan.tokens = tokens;
   std::vector<float> x = Loaded(backend, model, model.family().embedding(model.config()), plan).run(backend, ids.data());
-  for (i64 i = 0; i < blocks; ++i) x = Loaded(backend, model, model.family().block(model.config(), i), plan).run(backend, x.data());
+  for (i64 i = 0; i < blocks; ++i)
+    x = Loaded(backend, model, model.family().block(model.config(), i), plan).run(backend, x.data());
   return x;
 }
 
@@ -66,7 +68,8 @@ const char* kPeer = "tests/data/peer/";
 
 TEST_CASE("model: logits equal those of transformers") {
   const SafetensorsFile expected(std::string(kPeer) + "tiny_llama_logits.safetensors");
-  const std::pair<const char*, const char*> models[] = {{"base", "tiny_llama"}, {"rope", "tiny_llama_rope"}, {"bias", "tiny_llama_bias"}};
+  const std::pair<const char*, const char*> models[] = {
+      {"base", "tiny_llama"}, {"rope", "tiny_llama_rope"}, {"bias", "tiny_llama_bias"}};
   const std::unique_ptr<Backend> backend = make_cpu_backend(Precision::f32);
   for (const auto& [name, folder] : models) {
     CAPTURE(name);
@@ -87,7 +90,8 @@ TEST_CASE("model: logits equal those of transformers") {
     backend->cross_entropy(tensor(nll), head.stage.executor().output(), tensor(next));
     double sum = 0;
     for (float x : nll) sum += static_cast<double>(x);
-    CHECK(sum / static_cast<double>(tokens - 1) == doctest::Approx(read_values<float>(expected, cat(name, ".nll"))[0]).epsilon(1e-5));
+    CHECK(sum / static_cast<double>(tokens - 1) ==
+          doctest::Approx(read_values<float>(expected, cat(name, ".nll"))[0]).epsilon(1e-5));
   }
 }
 
@@ -134,7 +138,8 @@ void follow(const std::string& folder, const std::string& file) {
   for (const char* run : {"w4g32sym", "w4g32asym", "w2g32sym", "w2g32asym"})
     for (const TensorInfo& t : peer.tensors()) {
       const std::string begin = cat(run, "."), end = ".loss";
-      if (t.name.rfind(begin, 0) != 0 || t.name.size() < end.size() || t.name.compare(t.name.size() - end.size(), end.size(), end) != 0)
+      if (t.name.rfind(begin, 0) != 0 || t.name.size() < end.size() ||
+          t.name.compare(t.name.size() - end.size(), end.size(), end) != 0)
         continue;
       const std::string prefix = t.name.substr(0, t.name.size() - end.size() + 1);
       const i64 block = std::stoll(prefix.substr(begin.size()));
@@ -143,12 +148,16 @@ void follow(const std::string& folder, const std::string& file) {
       const Program program = model.family().block(model.config(), block);
       std::vector<QuantSpec> specs;
       for (const WeightRef& w : program.weights)
-        specs.push_back({.bits = w.linear ? run[1] - '0' : 16, .group = 32, .symmetric = std::string(run).find("asym") == std::string::npos});
+        specs.push_back(
+            {.bits = w.linear ? run[1] - '0' : 16, .group = 32, .symmetric = std::string(run).find("asym") == std::string::npos});
       PlanOptions plan;
       plan.batch = batch;
       plan.tokens = tokens;
       plan.tuning = true;
-      const TuneOptions tune{.steps = steps, .batch = batch, .tokens = tokens, .lr = 1.0 / static_cast<double>(steps),
+      const TuneOptions tune{.steps = steps,
+                             .batch = batch,
+                             .tokens = tokens,
+                             .lr = 1.0 / static_cast<double>(steps),
                              .minmax_lr = 1.0 / static_cast<double>(steps)};
       Loaded loaded(*backend, model, program, plan, specs);
       Arena measure;
@@ -194,14 +203,16 @@ void follow(const std::string& folder, const std::string& file) {
         CHECK(signs.equal() > 0.995);
         CHECK(factors.equal() > 0.99);
       };
-      const TuneResult result = tune_block(*backend, loaded.stage.executor(), quant, state, view(x.data(), DType::f32, rows, x.size() / rows),
-                                           view(y.data(), DType::f32, rows, y.size() / rows), sampler, tune, after_step);
+      const TuneResult result =
+          tune_block(*backend, loaded.stage.executor(), quant, state, view(x.data(), DType::f32, rows, x.size() / rows),
+                     view(y.data(), DType::f32, rows, y.size() / rows), sampler, tune, after_step);
       // The peer divides by all positions, though the last ones do not count.
       const std::vector<float> wanted = read_values<float>(peer, prefix + "loss");
       const double share = static_cast<double>(tokens - 1) / static_cast<double>(tokens);
       CHECK(result.losses[0] * share == doctest::Approx(wanted[0]).epsilon(1e-3));
       for (size_t i = 1; i < 3; ++i) CHECK(result.losses[i] * share == doctest::Approx(wanted[i]).epsilon(1e-2));
-      for (size_t i = 3; i < result.losses.size(); ++i) CHECK(result.losses[i] * share == doctest::Approx(wanted[i]).epsilon(0.1));
+      for (size_t i = 3; i < result.losses.size(); ++i)
+        CHECK(result.losses[i] * share == doctest::Approx(wanted[i]).epsilon(0.1));
     }
 }
 

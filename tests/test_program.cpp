@@ -80,7 +80,8 @@ struct Block {
     }
     for (size_t i = 0; i < program.weights.size(); ++i) {
       const WeightRef& w = program.weights[i];
-      weights.push_back(w.cols > 0 ? view(memory[i].data(), dtype_of<T>, w.rows, w.cols) : view(memory[i].data(), dtype_of<T>, w.rows));
+      weights.push_back(w.cols > 0 ? view(memory[i].data(), dtype_of<T>, w.rows, w.cols)
+                                   : view(memory[i].data(), dtype_of<T>, w.rows));
     }
     executor = std::make_unique<Executor>(backend, program, plan, arena.data(), weights, table_tensors);
   }

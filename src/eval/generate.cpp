@@ -73,7 +73,8 @@ i32 draw(std::vector<float>& logits, double temperature, double top_p, PythonRan
     weights.emplace_back(std::exp(static_cast<double>(logits[i] - logits[best]) / temperature), static_cast<i32>(i));
     sum += weights.back().first;
   }
-  std::sort(weights.begin(), weights.end(), [](const auto& a, const auto& b) { return a.first != b.first ? a.first > b.first : a.second < b.second; });
+  std::sort(weights.begin(), weights.end(),
+            [](const auto& a, const auto& b) { return a.first != b.first ? a.first > b.first : a.second < b.second; });
   double kept = 0;
   size_t count = 0;
   while (count < weights.size() && kept < top_p * sum) kept += weights[count++].first;
@@ -104,8 +105,8 @@ i64 generate(const GenerateOptions& options, const std::function<void(std::strin
   check(!ids.empty(), ErrorKind::usage, "the prompt is empty: give --prompt some text");
   check_ids(ids, model.config().vocab);
   const i64 prompt = static_cast<i64>(ids.size()), most = prompt + options.tokens;
-  check(most <= model.config().max_positions, ErrorKind::usage, "prompt and answer have ", most, " tokens, the model's context is ",
-        model.config().max_positions, ": lower -n");
+  check(most <= model.config().max_positions, ErrorKind::usage, "prompt and answer have ", most,
+        " tokens, the model's context is ", model.config().max_positions, ": lower -n");
 
   const std::unique_ptr<Backend> backend = make_backend(options.device, options.precision);
   Resident resident(*backend, model, most);

@@ -123,7 +123,8 @@ PerplexityReport perplexity(const PerplexityOptions& options, const std::functio
   const Model model(options.model);
   const std::vector<i32> ids = read_tokens(options.model, model.config(), options.text, options.ids);
   const i64 seqlen = options.seqlen, all = static_cast<i64>(ids.size()) / seqlen;
-  check(all > 0, ErrorKind::bad_input, "the text has ", ids.size(), " tokens, fewer than one window of ", seqlen, ": lower --seqlen");
+  check(all > 0, ErrorKind::bad_input, "the text has ", ids.size(), " tokens, fewer than one window of ", seqlen,
+        ": lower --seqlen");
   const i64 windows = options.windows > 0 ? std::min(options.windows, all) : all;
 
   const std::unique_ptr<Backend> backend = make_backend(options.device, options.precision);

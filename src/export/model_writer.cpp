@@ -62,7 +62,8 @@ void ModelWriter::open_shards(const std::vector<TensorInfo>& tensors) {
 }
 
 void ModelWriter::write(const QuantizedLinear& layer) {
-  for (const EncodedTensor& tensor : exporter_->encode(layer)) shard_of(tensor.info.name).write(tensor.info.name, bytes_of(tensor.bytes));
+  for (const EncodedTensor& tensor : exporter_->encode(layer))
+    shard_of(tensor.info.name).write(tensor.info.name, bytes_of(tensor.bytes));
 }
 
 void ModelWriter::copy_tensor(const TensorInfo& tensor) {

@@ -18,13 +18,14 @@ struct PlannedLayer {
 
 class ModelWriter {
  public:
-  // Makes OUT.partial with room for every tensor: Error{io} if the disk has too little. Error{usage} if the format cannot hold a layer.
+  // Makes OUT.partial with room for every tensor: Error{io} if the disk has too little. Error{usage} if the format cannot hold a
+  // layer.
   ModelWriter(const Path& out, bool force, const Checkpoint& source, const std::string& format,
               const std::vector<PlannedLayer>& layers);
 
   void write(const QuantizedLinear& layer);
-  // What is not quantized, byte for byte; configuration, index and side files. Then the directory takes its name: before that nothing
-  // loadable exists.
+  // What is not quantized, byte for byte; configuration, index and side files. Then the directory takes its name: before that
+  // nothing loadable exists.
   void finish(const ExportScheme& scheme);
 
   std::string path() const { return output_.path().string(); }

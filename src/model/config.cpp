@@ -60,8 +60,10 @@ RopeTable read_rope(const Json& json, i64 rotary_dim) {
     return found && !found->is_null() ? *found : kNone;
   };
   const Json& parameters = object_or_none("rope_parameters");
-  const Json& scaling = parameters.find("rope_type") || parameters.find("rope_theta") ? parameters : object_or_none("rope_scaling");
-  const double theta = parameters.find("rope_theta") ? positive(parameters, "rope_theta", 0) : positive(json, "rope_theta", 10000);
+  const Json& scaling =
+      parameters.find("rope_type") || parameters.find("rope_theta") ? parameters : object_or_none("rope_scaling");
+  const double theta =
+      parameters.find("rope_theta") ? positive(parameters, "rope_theta", 0) : positive(json, "rope_theta", 10000);
 
   RopeTable table;
   for (i64 i = 0; i < rotary_dim / 2; ++i)
@@ -73,7 +75,8 @@ RopeTable read_rope(const Json& json, i64 rotary_dim) {
   } else if (kind == "llama3") {
     scale_llama3(table, scaling);
   } else {
-    check(kind == "default", ErrorKind::bad_input, "rope scaling \"", kind, "\" is not supported; supported: default, linear, llama3");
+    check(kind == "default", ErrorKind::bad_input, "rope scaling \"", kind,
+          "\" is not supported; supported: default, linear, llama3");
   }
   return table;
 }
@@ -88,8 +91,8 @@ Config read_config(const Json& json) {
   c.layers = in_range(json, "num_hidden_layers", 1, 4096);
   c.heads = in_range(json, "num_attention_heads", 1, 1 << 14);
   c.kv_heads = in_range(json, "num_key_value_heads", 1, c.heads, c.heads);
-  check(c.heads % c.kv_heads == 0, ErrorKind::bad_input, "num_attention_heads ", c.heads, " is no multiple of num_key_value_heads ",
-        c.kv_heads);
+  check(c.heads % c.kv_heads == 0, ErrorKind::bad_input, "num_attention_heads ", c.heads,
+        " is no multiple of num_key_value_heads ", c.kv_heads);
   const Json* head_dim = json.find("head_dim");
   check((head_dim && !head_dim->is_null()) || c.hidden % c.heads == 0, ErrorKind::bad_input, "hidden_size ", c.hidden,
         " is no multiple of num_attention_heads ", c.heads, " and there is no head_dim");
@@ -107,8 +110,6 @@ Config read_config(const Json& json) {
   return c;
 }
 
-i64 Config::parameters() const {
-  return layers * (hidden * head_dim * (2 * heads + 2 * kv_heads) + 3 * hidden * ffn);
-}
+i64 Config::parameters() const { return layers * (hidden * head_dim * (2 * heads + 2 * kv_heads) + 3 * hidden * ffn); }
 
 }  // namespace signround

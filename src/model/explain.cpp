@@ -46,7 +46,8 @@ std::string gradients_of(const StepPlan& p, const Step& s) {
 
 std::string explain(const Program& program, const Plan& plan) {
   const i64 batch = plan.options.batch, tokens = plan.options.tokens;
-  std::string out = cat("block ", program.prefix, "  ", program.steps.size(), " steps, ", batch, " sequences of ", tokens, " tokens\n\n");
+  std::string out =
+      cat("block ", program.prefix, "  ", program.steps.size(), " steps, ", batch, " sequences of ", tokens, " tokens\n\n");
   out += format("%-28s %-22s %10s %12s %12s  %s\n", "step", "columns", "kept MB", "GFLOP fwd", "GFLOP bwd", "gradients");
   double forward = 0, backward = 0;
   i64 kept_bytes = 0;
@@ -54,7 +55,8 @@ std::string explain(const Program& program, const Plan& plan) {
     const Step& step = program.steps[s];
     i64 kept = 0;
     for (int o : step.out)
-      if (o >= 0 && plan.slots[static_cast<size_t>(o)].kept) kept += plan.placements[static_cast<size_t>(plan.slots[static_cast<size_t>(o)].value)].bytes;
+      if (o >= 0 && plan.slots[static_cast<size_t>(o)].kept)
+        kept += plan.placements[static_cast<size_t>(plan.slots[static_cast<size_t>(o)].value)].bytes;
     const double f = flops_forward(program, step, batch, tokens), b = flops_backward(program, plan, s);
     forward += f;
     backward += b;
@@ -65,15 +67,16 @@ std::string explain(const Program& program, const Plan& plan) {
   out += format("%-28s %-22s %10s %12s %12s\n", "total", "", megabytes(kept_bytes).c_str(), gigaflops(forward).c_str(),
                 gigaflops(backward).c_str());
 
-  out += cat("\narena ", format("%.2f", static_cast<double>(plan.bytes) / 1e6), " MB; moments: 0 input, 1..", program.steps.size(),
-             " forward, ", program.steps.size() + 1, " loss, ", program.steps.size() + 2, "..", 2 * program.steps.size() + 1, " backward\n");
+  out += cat("\narena ", format("%.2f", static_cast<double>(plan.bytes) / 1e6), " MB; moments: 0 input, 1..",
+             program.steps.size(), " forward, ", program.steps.size() + 1, " loss, ", program.steps.size() + 2, "..",
+             2 * program.steps.size() + 1, " backward\n");
   out += format("%12s %12s  %-9s %s\n", "offset MB", "size MB", "lives", "tensor");
   std::vector<const Placement*> order;
   for (const Placement& p : plan.placements) order.push_back(&p);
   std::stable_sort(order.begin(), order.end(), [](const Placement* a, const Placement* b) { return a->offset < b->offset; });
   for (const Placement* p : order)
-    out += format("%12.2f %12.2f  %3d..%-4d %s\n", static_cast<double>(p->offset) / 1e6, static_cast<double>(p->bytes) / 1e6, p->first,
-                  p->last, p->name.c_str());
+    out += format("%12.2f %12.2f  %3d..%-4d %s\n", static_cast<double>(p->offset) / 1e6, static_cast<double>(p->bytes) / 1e6,
+                  p->first, p->last, p->name.c_str());
   return out;
 }
 

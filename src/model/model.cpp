@@ -31,7 +31,8 @@ std::string text_of(const std::vector<i64>& dims) {
 }
 
 void require_shape(const std::string& name, const std::vector<i64>& found, const std::vector<i64>& wanted) {
-  check(found == wanted, ErrorKind::bad_input, "tensor \"", name, "\" is ", text_of(found), ", but config.json asks for ", text_of(wanted));
+  check(found == wanted, ErrorKind::bad_input, "tensor \"", name, "\" is ", text_of(found), ", but config.json asks for ",
+        text_of(wanted));
 }
 
 // "model.layers.0.mlp.up_proj.weight" -> "model.layers.0.mlp.up_proj"
@@ -42,7 +43,8 @@ std::string layer_of(const std::string& weight) { return weight.substr(0, weight
 Model::Model(const std::string& directory)
     : checkpoint_(directory),
       config_(within((checkpoint_.path() / "config.json").string(), [&] { return read_config(checkpoint_.config()); })),
-      family_(family_of(config_)), packed_(PackedWeights::described_by(checkpoint_.config())) {
+      family_(family_of(config_)),
+      packed_(PackedWeights::described_by(checkpoint_.config())) {
   check_shapes(family_.embedding(config_));
   for (i64 i = 0; i < config_.layers; ++i) check_shapes(family_.block(config_, i));
   check_shapes(family_.head(config_));
@@ -67,9 +69,7 @@ void Model::check_shapes(const Program& program) const {
   }
 }
 
-DType Model::weight_type(const std::string& name) const {
-  return is_packed(name) ? config_.dtype : checkpoint_.at(name).dtype;
-}
+DType Model::weight_type(const std::string& name) const { return is_packed(name) ? config_.dtype : checkpoint_.at(name).dtype; }
 
 void Model::load(Backend& backend, Tensor dst, const std::string& name, bool refuse_nonfinite) const {
   std::vector<std::byte> bytes(static_cast<size_t>(dst.bytes()));
@@ -79,8 +79,7 @@ void Model::load(Backend& backend, Tensor dst, const std::string& name, bool ref
     dequantize(host, packed_->read(checkpoint_, layer_of(name), dst.dtype));
   } else {
     checkpoint_.read(name, bytes);
-    if (refuse_nonfinite)
-      within(checkpoint_.file_of(name).string(), [&] { require_finite(name, bytes, dst.dtype, dst.size()); });
+    if (refuse_nonfinite) within(checkpoint_.file_of(name).string(), [&] { require_finite(name, bytes, dst.dtype, dst.size()); });
   }
   backend.upload(dst, bytes.data());
 }

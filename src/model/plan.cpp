@@ -80,7 +80,8 @@ void find_lifetimes(const Program& program, Plan& plan, const Moments& at) {
   const auto grad = [&](int slot, int moment) {
     const size_t i = static_cast<size_t>(slot);
     int& placement = plan.slots[i].grad;
-    if (placement < 0) placement = add_placement(plan, "d " + program.slots[i].name, slot_bytes(program.slots[i]), moment, moment);
+    if (placement < 0)
+      placement = add_placement(plan, "d " + program.slots[i].name, slot_bytes(program.slots[i]), moment, moment);
     extend(plan, placement, moment);
   };
 
@@ -120,8 +121,8 @@ void find_lifetimes(const Program& program, Plan& plan, const Moments& at) {
                                  keep ? at.end() : at.backward(s));
     }
     if (step.op == Op::attention)
-      plan.scratch[s] = add_placement(plan, "delta", slot_bytes({SlotKind::statistic, step.args.attention.heads, {}}), at.backward(s),
-                                      at.backward(s));
+      plan.scratch[s] = add_placement(plan, "delta", slot_bytes({SlotKind::statistic, step.args.attention.heads, {}}),
+                                      at.backward(s), at.backward(s));
   }
 }
 
@@ -149,7 +150,8 @@ void place(Plan& plan) {
 DType Plan::type_of(const Slot& s) const {
   switch (s.kind) {
     case SlotKind::ids: return DType::i32;
-    case SlotKind::statistic: return options.activation == DType::f64 || options.activation == DType::dual ? options.activation : DType::f32;
+    case SlotKind::statistic:
+      return options.activation == DType::f64 || options.activation == DType::dual ? options.activation : DType::f32;
     case SlotKind::activation: return options.activation;
   }
   fail(ErrorKind::bug, "unknown slot kind");

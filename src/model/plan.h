@@ -1,5 +1,5 @@
-// Everything tedious about running a Program, derived once: which gradients exist, where they are set and where added to, what the
-// forward must keep for the backward, and where every tensor lies in one arena.
+// Everything tedious about running a Program, derived once: which gradients exist, where they are set and where added to, what
+// the forward must keep for the backward, and where every tensor lies in one arena.
 #pragma once
 #include "model/program.h"
 
@@ -14,15 +14,15 @@ struct Placement {
 };
 
 struct StepPlan {
-  bool backward = false;                  // some gradient flows through it
-  std::array<bool, 3> grad_in = {};       // d(in) is wanted
-  std::array<Acc, 3> acc = {};            // and is set or added to
-  bool grad_weight = false;               // dw is wanted
+  bool backward = false;             // some gradient flows through it
+  std::array<bool, 3> grad_in = {};  // d(in) is wanted
+  std::array<Acc, 3> acc = {};       // and is set or added to
+  bool grad_weight = false;          // dw is wanted
 };
 
 struct SlotPlan {
   bool needs_grad = false;
-  bool kept = false;  // lives into the backward
+  bool kept = false;          // lives into the backward
   int value = -1, grad = -1;  // Plan::placements
 };
 
@@ -39,11 +39,11 @@ struct PlanOptions {
 // Moments: 0 input arrives; 1..S forward of step s-1; S+1 loss; S+2..2S+1 backward of steps S-1..0.
 struct Plan {
   PlanOptions options;
-  std::vector<StepPlan> steps;      // as Program::steps
-  std::vector<SlotPlan> slots;      // as Program::slots
+  std::vector<StepPlan> steps;       // as Program::steps
+  std::vector<SlotPlan> slots;       // as Program::slots
   std::vector<int> wq, dw, scratch;  // placements: by weight, by weight, by step (attention's delta)
   std::vector<Placement> placements;
-  i64 bytes = 0;                    // of the arena
+  i64 bytes = 0;  // of the arena
 
   i64 rows() const { return options.batch * options.tokens; }
   DType type_of(const Slot& s) const;

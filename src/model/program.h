@@ -1,5 +1,5 @@
-// A network block as data: a short list of steps over slots. Forward walks the list down, backward walks it up; everything else (who
-// needs a gradient, where = and where +=, what is kept, every offset) is derived from it once, in plan.h.
+// A network block as data: a short list of steps over slots. Forward walks the list down, backward walks it up; everything else
+// (who needs a gradient, where = and where +=, what is kept, every offset) is derived from it once, in plan.h.
 #pragma once
 #include <array>
 #include <string>
@@ -13,20 +13,20 @@ enum class Op : u8 { embed, rms, linear, rope, attention, glu, add };
 
 // The numbers of a step. Each op reads its own; batch and tokens of the shapes are filled in when the plan is made.
 struct OpArgs {
-  float eps = 0, plus = 0;        // rms
-  float scale = 1;                // embed
-  int table = -1;                 // rope: index into Program::rope_tables
-  RopeShape rope{};               // rope
-  AttentionShape attention{};     // attention
-  Activation activation{};        // glu
+  float eps = 0, plus = 0;     // rms
+  float scale = 1;             // embed
+  int table = -1;              // rope: index into Program::rope_tables
+  RopeShape rope{};            // rope
+  AttentionShape attention{};  // attention
+  Activation activation{};     // glu
 };
 
 struct Step {
   Op op{};
-  std::string name;                     // as in the checkpoint: "self_attn.q_proj"; else the op's
+  std::string name;                      // as in the checkpoint: "self_attn.q_proj"; else the op's
   std::array<int, 3> in = {-1, -1, -1};  // slots
   std::array<int, 2> out = {-1, -1};     // slots: the result, and the statistic that the backward wants
-  int weight = -1, bias = -1;           // Program::weights
+  int weight = -1, bias = -1;            // Program::weights
   OpArgs args;
 };
 
@@ -39,7 +39,7 @@ struct Slot {
 };
 
 struct WeightRef {
-  std::string name;   // in the checkpoint, without the program's prefix: "self_attn.q_proj.weight"
+  std::string name;        // in the checkpoint, without the program's prefix: "self_attn.q_proj.weight"
   i64 rows = 0, cols = 0;  // cols 0: a vector of `rows` elements
   bool linear = false;     // a linear layer's matrix: may be quantized
 };

@@ -16,7 +16,8 @@ Tokenizer read_tokenizer(const std::string& directory) {
   return within((folder / "tokenizer.json").string(), [&] { return Tokenizer(text, settings); });
 }
 
-std::vector<i32> read_tokens(const std::string& directory, const Config& config, const std::string& text, const std::string& ids) {
+std::vector<i32> read_tokens(const std::string& directory, const Config& config, const std::string& text,
+                             const std::string& ids) {
   if (ids.empty()) {
     const Tokenizer tokenizer = read_tokenizer(directory);
     const std::string content = read_file(text, kMaxText);
@@ -43,8 +44,8 @@ std::vector<std::vector<i32>> read_calibration(const std::string& directory, con
 
 void check_ids(const std::vector<i32>& ids, i64 vocab) {
   for (size_t i = 0; i < ids.size(); ++i)
-    check(ids[i] >= 0 && ids[i] < vocab, ErrorKind::bad_input, "token ", i, " is ", ids[i], ", beyond the model's vocabulary of ", vocab,
-          ": tokenizer and model do not belong together");
+    check(ids[i] >= 0 && ids[i] < vocab, ErrorKind::bad_input, "token ", i, " is ", ids[i], ", beyond the model's vocabulary of ",
+          vocab, ": tokenizer and model do not belong together");
 }
 
 }  // namespace signround

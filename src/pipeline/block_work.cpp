@@ -16,10 +16,13 @@ PlanOptions plan_options(const TuneOptions& tune) {
 
 }  // namespace
 
-BlockWork::BlockWork(Arena& arena, Backend& backend, const Model& model, const Program& program, const std::vector<QuantSpec>& specs,
-                     const TuneOptions& tune)
-    : backend_(backend), tune_(tune), stage_(arena, backend, model, program, plan_options(tune), specs),
-      quant_(BlockQuant::place(arena, program, stage_.weights(), specs, tune.steps > 0)), state_(place_state(arena, tune)) {
+BlockWork::BlockWork(Arena& arena, Backend& backend, const Model& model, const Program& program,
+                     const std::vector<QuantSpec>& specs, const TuneOptions& tune)
+    : backend_(backend),
+      tune_(tune),
+      stage_(arena, backend, model, program, plan_options(tune), specs),
+      quant_(BlockQuant::place(arena, program, stage_.weights(), specs, tune.steps > 0)),
+      state_(place_state(arena, tune)) {
   i64 weights = 0, groups = 0;
   quant_.each([&](size_t i) {
     const WeightRef& ref = program.weights[i];

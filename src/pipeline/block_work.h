@@ -1,4 +1,5 @@
-// One block on the backend: its stage, what is learned about it, the loop's state, and scratch for its integers, all in one arena.
+// One block on the backend: its stage, what is learned about it, the loop's state, and scratch for its integers, all in one
+// arena.
 #pragma once
 #include "model/quantized.h"
 #include "model/stage.h"

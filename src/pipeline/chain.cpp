@@ -17,7 +17,8 @@ Chain::Chain(Backend& backend, i64 samples, i64 tokens, i64 hidden) : backend_(b
   }
 }
 
-// f(first row) for batches of `rows`. The last batch may start early enough to be full: rows seen twice give the same result twice.
+// f(first row) for batches of `rows`. The last batch may start early enough to be full: rows seen twice give the same result
+// twice.
 template <class F>
 void Chain::each_batch(i64 rows, F f) const {
   const i64 all = float_.rows();

@@ -1,5 +1,5 @@
-// The hidden states of all calibration samples on their way through the model, twice: as the original model computes them (float) and
-// as the model does whose earlier blocks are already quantized. A block is tuned on the second to give the first's output.
+// The hidden states of all calibration samples on their way through the model, twice: as the original model computes them (float)
+// and as the model does whose earlier blocks are already quantized. A block is tuned on the second to give the first's output.
 #pragma once
 #include <vector>
 

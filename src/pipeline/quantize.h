@@ -1,4 +1,5 @@
-// The whole of `signround quantize`: read, tune block by block, write. Every option of the command line, and what the run reports.
+// The whole of `signround quantize`: read, tune block by block, write. Every option of the command line, and what the run
+// reports.
 #pragma once
 #include <atomic>
 #include <functional>
@@ -11,12 +12,12 @@
 namespace signround {
 
 struct QuantizeOptions {
-  std::string model;   // Hugging Face directory
-  std::string output;  // directory to make
-  QuantSpec spec;      // W4G128 sym
+  std::string model;                                  // Hugging Face directory
+  std::string output;                                 // directory to make
+  QuantSpec spec;                                     // W4G128 sym
   std::vector<std::string> formats = {"auto_round"};  // several: a folder each under output
-  i64 iters = 200;     // 0: round to nearest
-  std::optional<double> lr, minmax_lr;  // default 1/iters; minmax_lr default lr
+  i64 iters = 200;                                    // 0: round to nearest
+  std::optional<double> lr, minmax_lr;                // default 1/iters; minmax_lr default lr
   i64 nsamples = 128, seqlen = 2048, batch_size = 8, accumulate = 1;
   std::string dataset = "builtin";  // a path, or the text inside the program's data folder
   std::string ids;                  // path of an ids file instead of a text
@@ -28,13 +29,13 @@ struct QuantizeOptions {
 };
 
 struct BlockReport {
-  std::string name;     // "model.layers.3"
+  std::string name;  // "model.layers.3"
   i64 index = 0, blocks = 0;
   double first_loss = 0, best_loss = 0;  // mean squared error of the first and of the best step
   i64 best_step = 0;
   double seconds = 0;
-  double tflops = 0;    // arithmetic of the tuning steps over their time, 1e12 per second
-  i64 peak_bytes = 0;   // on the device
+  double tflops = 0;   // arithmetic of the tuning steps over their time, 1e12 per second
+  i64 peak_bytes = 0;  // on the device
 };
 
 struct QuantizeReport {

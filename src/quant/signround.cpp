@@ -78,8 +78,9 @@ void start_state(Backend& backend, const TuningState& state, Sampler& sampler, c
 
 }  // namespace
 
-TuneResult tune_block(Backend& backend, const Executor& executor, const BlockQuant& quant, const TuningState& state, Tensor inputs,
-                      Tensor targets, Sampler& sampler, const TuneOptions& options, const std::function<void(i64)>& issued) {
+TuneResult tune_block(Backend& backend, const Executor& executor, const BlockQuant& quant, const TuningState& state,
+                      Tensor inputs, Tensor targets, Sampler& sampler, const TuneOptions& options,
+                      const std::function<void(i64)>& issued) {
   quant.start(backend);
   start_state(backend, state, sampler, options);
 
@@ -113,8 +114,10 @@ TuneResult tune_block(Backend& backend, const Executor& executor, const BlockQua
     backend.next_step(state);
   };
   // What the last step would learn is never evaluated, so it only measures.
-  backend.repeat(options.steps - 1, [&] { step(true); }, issued);
-  backend.repeat(1, [&] { step(false); }, [&](i64) { issued(options.steps); });
+  backend.repeat(
+      options.steps - 1, [&] { step(true); }, issued);
+  backend.repeat(
+      1, [&] { step(false); }, [&](i64) { issued(options.steps); });
   quant.take_best(backend);
 
   TuneResult result;

@@ -1,5 +1,6 @@
-// SignRound on one block (Cheng et al., arXiv 2309.05516): signed gradient descent learns for every weight an offset v to its rounding
-// and for every group two factors lo, hi of its range, so that the quantized block's output comes close to the original's.
+// SignRound on one block (Cheng et al., arXiv 2309.05516): signed gradient descent learns for every weight an offset v to its
+// rounding and for every group two factors lo, hi of its range, so that the quantized block's output comes close to the
+// original's.
 #pragma once
 #include <functional>
 
@@ -21,15 +22,16 @@ struct TuneResult {
   float best_loss = 0;
 };
 
-// The parameters of one block's quantized linears, on the backend; by weight of the program, empty where a weight is not quantized.
+// The parameters of one block's quantized linears, on the backend; by weight of the program, empty where a weight is not
+// quantized.
 struct BlockQuant {
   std::vector<QuantSpec> specs;
   std::vector<QdqTensors> tensors;  // what is being learned
   std::vector<QdqTensors> best;     // v, lo, hi of the best step so far; empty tensors when `steps` is 0
 
   // Takes the tensors out of the arena; w is bound to `weights`. A measuring arena tells what they need.
-  static BlockQuant place(Arena& arena, const Program& program, const std::vector<Tensor>& weights, const std::vector<QuantSpec>& specs,
-                          bool tuned);
+  static BlockQuant place(Arena& arena, const Program& program, const std::vector<Tensor>& weights,
+                          const std::vector<QuantSpec>& specs, bool tuned);
   // v = 0, lo = hi = 1, ranges of the groups: round to nearest.
   void start(Backend& backend) const;
   // v, lo, hi = those of the best step.
@@ -47,9 +49,10 @@ struct BlockQuant {
 // What a run of the loop keeps on the device, and its size.
 TuningState place_state(Arena& arena, const TuneOptions& options);
 
-// Tunes one block: `inputs` and `targets` [samples*T, D] are on the backend, the executor's plan is a tuning one for batch and tokens.
-// On return quant holds the best parameters. issued(n): n steps were issued; may throw to stop.
-TuneResult tune_block(Backend& backend, const Executor& executor, const BlockQuant& quant, const TuningState& state, Tensor inputs,
-                      Tensor targets, Sampler& sampler, const TuneOptions& options, const std::function<void(i64)>& issued);
+// Tunes one block: `inputs` and `targets` [samples*T, D] are on the backend, the executor's plan is a tuning one for batch and
+// tokens. On return quant holds the best parameters. issued(n): n steps were issued; may throw to stop.
+TuneResult tune_block(Backend& backend, const Executor& executor, const BlockQuant& quant, const TuningState& state,
+                      Tensor inputs, Tensor targets, Sampler& sampler, const TuneOptions& options,
+                      const std::function<void(i64)>& issued);
 
 }  // namespace signround

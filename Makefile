@@ -14,7 +14,6 @@ MAKEFLAGS += -r
 ifeq ($(MAKELEVEL),0)
 MAKEFLAGS += -j$(shell nproc)
 endif
-
 SOURCES  := $(filter-out src/cli/main.cpp src/ops/cpu/isa.cpp,$(shell find src -name '*.cpp' | sort))
 TESTS    := $(sort $(wildcard tests/*.cpp))
 FUZZERS  := $(patsubst tests/fuzz/fuzz_%.cpp,%,$(sort $(wildcard tests/fuzz/fuzz_*.cpp)))

@@ -9,6 +9,7 @@
 #include "model/explain.h"
 #include "model/family.h"
 #include "ops/cpu/cpu_backend.h"
+#include "testing.h"
 
 using namespace signround;
 using SIGNROUND_ISA::CpuBackend;
@@ -72,7 +73,7 @@ struct Values {
 template <class T>
 struct Block {
   Block(const Program& program, const PlanOptions& options)
-      : backend(Precision::f32), plan(make_plan(program, options)), arena(backend, plan.bytes, "arena") {
+      : backend(Precision::f32, "test"), plan(make_plan(program, options)), arena(backend, plan.bytes, "arena") {
     for (const WeightRef& w : program.weights) memory.emplace_back(static_cast<size_t>(w.rows * std::max<i64>(w.cols, 1)));
     for (const RopeTable& t : program.rope_tables) {
       tables.push_back(rope_angles(t, options.tokens));

@@ -5,7 +5,7 @@ import os
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 
@@ -41,10 +41,15 @@ class Attention(nn.Module):
         self.v_proj = nn.Linear(d, self.kv_heads * hd, bias=False)
         self.o_proj = nn.Linear(self.heads * hd, d, bias=False)
 
-    def forward(self, x, cos, sin):
+    def qkv(self, x, cos, sin):
+        """q [B, heads, T, hd], k and v [B, kv_heads, T, hd]; q and k rotated."""
         b, t, _ = x.shape
         q, k, v = (p(x).view(b, t, -1, self.head_dim).transpose(1, 2) for p in (self.q_proj, self.k_proj, self.v_proj))
-        q, k = rotate(q, cos, sin).to(v.dtype), rotate(k, cos, sin).to(v.dtype)
+        return rotate(q, cos, sin).to(v.dtype), rotate(k, cos, sin).to(v.dtype), v
+
+    def forward(self, x, cos, sin):
+        b, t, _ = x.shape
+        q, k, v = self.qkv(x, cos, sin)
         k, v = (a.repeat_interleave(self.heads // self.kv_heads, 1) for a in (k, v))
         y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         return self.o_proj(y.transpose(1, 2).reshape(b, t, -1))
@@ -103,11 +108,20 @@ class Llama(nn.Module):
         return F.linear(self.model.norm(x), self.model.embed_tokens.weight)
 
 
+def load(directory, dtype, device):
+    with open(os.path.join(directory, "config.json")) as f:
+        model = Llama(json.load(f))
+    model.load_state_dict(load_file(os.path.join(directory, "model.safetensors")))
+    return model.to(device=device, dtype=dtype).eval()
+
+
 def save(model, directory):
     """config.json and model.safetensors (bf16)."""
     os.makedirs(directory, exist_ok=True)
     tensors = {k: v.detach().to("cpu", torch.bfloat16).contiguous() for k, v in model.state_dict().items()}
-    save_file(tensors, os.path.join(directory, "model.safetensors"), {"format": "pt"})
+    path = os.path.join(directory, "model.safetensors")
+    save_file(tensors, path, {"format": "pt"})
+    os.chmod(path, 0o644)                                 # the writer leaves it to its owner alone
     with open(os.path.join(directory, "config.json"), "w") as f:
         json.dump(model.config, f, indent=2)
         f.write("\n")

@@ -1,10 +1,12 @@
-"""Makes everything that training needs, and the two texts that are shipped, from seeds and frankenstein.txt.
+"""Makes what training needs, and the two texts that are shipped, from WORK/tales.txt (tales.py), stories.py and
+frankenstein.txt. The same inputs give the same bytes.
 
-DATA/heldout.txt         stories of seed HELDOUT, none of which is in the training text
-DATA/calibration.txt     stories of seed CALIBRATION and all of Frankenstein, in turns
+DATA/heldout.txt         tales and stories in turns, none of which is in the training text
+DATA/calibration.txt     tales, stories and all of Frankenstein in turns
 DATA/model/              tokenizer.json, tokenizer_config.json, generation_config.json
 WORK/train.bin           the training text as uint16 token ids
-WORK/prepared.json       where its stories begin, and the text's figures
+WORK/starts.bin          where its tales and stories begin, int64
+WORK/prepared.json       its figures
 
 usage: prepare.py DATA WORK [--bytes N] [--vocab N]"""
 import argparse
@@ -12,35 +14,40 @@ import json
 import math
 import multiprocessing
 import os
+import random
 
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 import stories
 
-TRAIN, HELDOUT, CALIBRATION = "train", "heldout", "calibration"
+TRAIN, HELDOUT = "train", "heldout"                  # seeds
+HELDOUT_TALES, HELDOUT_STORIES = 170_000, 80_000     # bytes
 END = "<|endoftext|>"
-NOVEL_COPIES = 8             # of the novel in the training text: about one token in fifty
+NOVEL_COPIES = 4             # of the novel in the training text
 
 
 def blocks(text):
     return [b for b in text.split("\n\n") if b.strip()]
 
 
-def interleave(tales, novel, tale_bytes=6000, novel_bytes=3000):
-    """Runs of stories and runs of the novel's paragraphs in turns, each run of about the given length."""
-    out, queues, sizes, turn = [], [iter(tales), iter(novel)], [tale_bytes, novel_bytes], 0
-    live = [True, True]
-    while any(live):
-        size = 0
-        for block in queues[turn]:
-            out.append(block)
-            size += len(block)
-            if size >= sizes[turn]:
-                break
-        else:
-            live[turn] = False
-        turn = 1 - turn
+def take(parts, size):
+    """As many of the first blocks as make `size` bytes."""
+    for n, part in enumerate(parts):
+        size -= len(part) + 2
+        if size <= 0:
+            return parts[:n + 1]
+    return parts
+
+
+def interleave(*runs):
+    """Of each (blocks, bytes) a run of about so many bytes, in turns, until all are used up."""
+    out, queues = [], [(list(parts), size) for parts, size in runs]
+    while any(parts for parts, _ in queues):
+        for parts, size in queues:
+            run = take(parts, size)
+            out += run
+            del parts[:len(run)]
     return out
 
 
@@ -76,20 +83,25 @@ def main():
     p = argparse.ArgumentParser()
     p.add_argument("data")
     p.add_argument("work")
-    p.add_argument("--bytes", type=int, default=300_000_000)
+    p.add_argument("--bytes", type=int, default=15_000_000, help="of stories")
     p.add_argument("--vocab", type=int, default=3072)
     a = p.parse_args()
     os.makedirs(a.work, exist_ok=True)
     novel = blocks(open(os.path.join(stories.HERE, "frankenstein.txt"), encoding="utf-8").read())
 
+    tales = list(dict.fromkeys(blocks(open(os.path.join(a.work, "tales.txt"), encoding="ascii").read())))
     shards = [(f"{TRAIN}/{at}", min(stories.SHARD, a.bytes - at)) for at in range(0, a.bytes, stories.SHARD)]
     with multiprocessing.Pool() as pool:
-        train = [s for text in pool.imap(stories.shard, shards) for s in blocks(text)]
+        told = [s for text in pool.imap(stories.shard, shards) for s in blocks(text)]
+    held_tales = take(tales, HELDOUT_TALES)
+    del tales[:len(held_tales)]
+    train = tales + told
     seen = set(train)
-    heldout = [s for s in blocks(stories.shard((HELDOUT, 250_000))) if s not in seen]
-    write_blocks(os.path.join(a.data, "heldout.txt"), heldout)
-    write_blocks(os.path.join(a.data, "calibration.txt"),
-                 interleave(blocks(stories.shard((CALIBRATION, 850_000))), novel))
+    held_stories = [s for s in blocks(stories.shard((HELDOUT, HELDOUT_STORIES))) if s not in seen]
+    write_blocks(os.path.join(a.data, "heldout.txt"), interleave((held_tales, 6000), (held_stories, 3000)))
+    write_blocks(os.path.join(a.data, "calibration.txt"), interleave(
+        (take(tales, 560_000), 4000), (take(told, 280_000), 2000), (novel, 3000)))
+    random.Random(TRAIN).shuffle(train)
 
     tok = train_tokenizer(train[:20_000] + novel, a.vocab)
     save_tokenizer(tok, os.path.join(a.data, "model"))
@@ -99,7 +111,7 @@ def main():
     step = -(-len(train) // NOVEL_COPIES)
     for at in range(0, len(train), step):
         for i, e in enumerate(tok.encode_batch(train[at:at + step])):
-            starts.append(size)                    # every other story ends in the end token instead of a blank line
+            starts.append(size)                    # every other one ends in the end token instead of a blank line
             tokens.append(np.array(e.ids + ([end] if i % 2 else newline * 2), np.uint16))
             size += len(tokens[-1])
         tokens.append(book)
@@ -111,8 +123,9 @@ def main():
     held = tok.encode(open(os.path.join(a.data, "heldout.txt"), encoding="utf-8").read()).ids
     counts = np.bincount(tokens, minlength=a.vocab) + 1.0
     unigram = math.exp(-np.log(counts / counts.sum())[held].mean())
-    info = dict(train_stories=len(train), train_bytes=sum(map(len, train)), train_tokens=len(tokens),
-                heldout_stories=len(heldout), heldout_tokens=len(held), unigram_perplexity=unigram)
+    info = dict(train_tales=len(tales), train_stories=len(told), train_bytes=sum(map(len, train)), train_tokens=len(tokens),
+                heldout_tales=len(held_tales), heldout_stories=len(held_stories), heldout_tokens=len(held),
+                unigram_perplexity=unigram)
     with open(os.path.join(a.work, "prepared.json"), "w") as f:
         json.dump(info, f, indent=2)
     print(json.dumps(info))

@@ -52,6 +52,11 @@ POOLS["thank_back"] = [line.replace("{A}", "{x}").replace("{B}", "{A}").replace(
 PLOTS = [(*head.split(), lines) for head, lines in read_sections("plots1.txt", "plots2.txt").items()]
 
 
+def articles(text):
+    """"a" becomes "an" before a vowel."""
+    return re.sub(r"\b([Aa]) (?=[aeiou])", r"\1n ", text)
+
+
 class Story:
     def __init__(self, rng):
         self.rng, self.env, self.recent = rng, {}, {}
@@ -117,7 +122,7 @@ class Story:
             told[cut - 1:cut + 1] = [told[cut - 1] + "\n" + told[cut]]
         text = re.sub(r" *\n *", "\n", re.sub(r" +", " ", " ".join(told))).strip()
         text = re.sub(r" (?=[.,!?])", "", text)
-        return re.sub(r"\b([Aa]) (?=[aeiou])", r"\1n ", text)
+        return articles(text)
 
 
 def shard(job):

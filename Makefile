@@ -39,7 +39,7 @@ LINK      = $(CXX) $(CXXFLAGS) $(LDFLAGS) -pthread $^ $(LDLIBS) -o $@
 $(BUILD)/signround: $(BUILD)/src/cli/main.o $(OBJECTS)   ## the program (default)
 	$(LINK)
 
-$(BUILD)/tests: $(TESTS:%.cpp=$(BUILD)/%.o) $(OBJECTS)
+$(BUILD)/run-tests: $(TESTS:%.cpp=$(BUILD)/%.o) $(OBJECTS)
 	$(LINK)
 
 $(BUILD)/src/ops/cpu/isa_%.o: src/ops/cpu/isa.cpp
@@ -60,15 +60,15 @@ $(BUILD)/doctest.found:
 	@echo '#include <doctest/doctest.h>' | $(CXX) -x c++ -E - >/dev/null 2>&1 || tools/need.sh doctest-dev
 	@touch $@
 
-test: $(BUILD)/signround $(BUILD)/tests   ## all tests; the last line is: N passed, N failed
-	@SIGNROUND=$(BUILD)/signround tools/test.sh $(BUILD)/tests
+test: $(BUILD)/signround $(BUILD)/run-tests   ## all tests; the last line is: N passed, N failed
+	@SIGNROUND=$(BUILD)/signround tools/test.sh $(BUILD)/run-tests
 
 demo: $(BUILD)/signround      ## quantizes the model in data/ at 4 and 2 bits and shows what is left of it
 	@tools/demo.sh $(BUILD)/signround
 
 asan:                         ## program, tests and fuzzers under AddressSanitizer and UBSan, in build-asan
 	@$(MAKE) --no-print-directory CUDA=0 BUILD=build-asan CXXFLAGS="$(SANITIZE)" \
-	  $(addprefix build-asan/,signround tests $(FUZZERS:%=replay_%))
+	  $(addprefix build-asan/,signround run-tests $(FUZZERS:%=replay_%))
 
 $(BUILD)/replay_%: $(BUILD)/tests/fuzz/fuzz_%.o $(BUILD)/tests/fuzz/replay.o $(OBJECTS)
 	$(LINK)

@@ -22,14 +22,14 @@ void CudaBackend::attention(Tensor o, Tensor lse, Tensor q, Tensor k, Tensor v, 
   launched("attention");
 }
 
-void CudaBackend::attention_bwd(Tensor dq, Tensor dk, Tensor dv, Acc acc_q, Acc acc_k, Acc acc_v, Tensor delta, Tensor dout, Tensor q,
-                                Tensor k, Tensor v, Tensor o, Tensor lse, const AttentionShape& shape) {
+void CudaBackend::attention_bwd(Tensor dq, Tensor dk, Tensor dv, Acc acc_q, Acc acc_k, Acc acc_v, Tensor delta, Tensor dout,
+                                Tensor q, Tensor k, Tensor v, Tensor o, Tensor lse, const AttentionShape& shape) {
   fits_attention(o, lse, q, k, v, shape);
   fits((!dq || dq.size() == q.size()) && (!dk || dk.size() == k.size()) && (!dv || dv.size() == v.size()) &&
            delta.size() == lse.size() && dout.size() == o.size(), "attention_bwd");
   with_activation([&]<class T>(T) {
-    attention_backward<T>(stream_, wanted<T>(dq), wanted<T>(dk), wanted<T>(dv), acc_q, acc_k, acc_v, delta.as<float>(), dout.as<T>(),
-                          q.as<T>(), k.as<T>(), v.as<T>(), o.as<T>(), lse.as<float>(), shape);
+    attention_backward<T>(stream_, wanted<T>(dq), wanted<T>(dk), wanted<T>(dv), acc_q, acc_k, acc_v, delta.as<float>(),
+                          dout.as<T>(), q.as<T>(), k.as<T>(), v.as<T>(), o.as<T>(), lse.as<float>(), shape);
   });
   launched("attention_bwd");
 }

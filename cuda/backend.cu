@@ -80,7 +80,8 @@ void CudaBackend::upload(Tensor dst, const void* src) {
     const size_t count = static_cast<size_t>(std::min(kStagingBytes, bytes - at));
     cuda_check(cudaEventSynchronize(events_[slot]), "upload");
     std::memcpy(staging_[slot], static_cast<const char*>(src) + at, count);
-    cuda_check(cudaMemcpyAsync(static_cast<char*>(dst.data) + at, staging_[slot], count, cudaMemcpyHostToDevice, stream_), "upload");
+    char* to = static_cast<char*>(dst.data) + at;
+    cuda_check(cudaMemcpyAsync(to, staging_[slot], count, cudaMemcpyHostToDevice, stream_), "upload");
     cuda_check(cudaEventRecord(events_[slot], stream_), "upload");
   }
   cuda_check(cudaStreamSynchronize(stream_), "upload");
@@ -116,7 +117,8 @@ void CudaBackend::throw_faults() {
   std::memcpy(found, staging_[0], sizeof found);
   if (std::all_of(std::begin(found), std::end(found), [](Faults f) { return f == ~Faults{0}; })) return;
   cuda_check(cudaMemsetAsync(faults_, 0xFF, sizeof found, stream_), "cudaMemset");
-  const auto check_fault = [&](Fault kind, ErrorKind error, std::string_view before, std::string_view between, std::string_view after) {
+  const auto check_fault = [&](Fault kind, ErrorKind error, std::string_view before, std::string_view between,
+                               std::string_view after) {
     const Faults f = found[static_cast<int>(kind)];
     check(f == ~Faults{0}, error, before, static_cast<i32>(f & 0xFFFFFFFFu), between, f >> 32, after);
   };
@@ -260,7 +262,7 @@ std::string cuda_absence() {
 std::unique_ptr<Backend> make_cuda_backend(int device, Precision precision, bool graph) {
   int devices = 0;
   cuda::cuda_check(cudaGetDeviceCount(&devices), "cudaGetDeviceCount");
-  check(device < devices, ErrorKind::bad_input, "--device cuda:", device, ": this machine has ", devices, " (cuda:0 is the first)");
+  check(device < devices, ErrorKind::bad_input, "--device cuda:", device, ": there are ", devices, " GPUs here");
   return std::make_unique<cuda::CudaBackend>(device, precision, graph);
 }
 

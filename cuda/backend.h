@@ -1,6 +1,6 @@
-// The instruction set on an NVIDIA GPU. Every method checks shapes and launches kernels on one stream; nothing waits except upload,
-// download and synchronize, nothing is allocated in an op, so any sequence of ops can be recorded as a graph. The methods lie in the
-// files of src/ops/cpu/'s names: norm.cu, rope.cu, mlp.cu, ...
+// The instruction set on an NVIDIA GPU. Every method checks shapes and launches kernels on one stream; nothing waits except
+// upload, download and synchronize, nothing is allocated in an op, so any sequence of ops can be recorded as a graph. The
+// methods lie in the files of src/ops/cpu/'s names: norm.cu, rope.cu, mlp.cu, ...
 // Used by the thread that made it.
 #pragma once
 #include <memory>
@@ -14,8 +14,8 @@ namespace signround::cuda {
 
 class CudaBackend final : public Backend {
  public:
-  // precision f32: activations are float, for checking; bf16: activations, their gradients and the factors of products are bf16, sums
-  // f32. graph: repeat() records its body once; without, it launches every kernel every time, for debugging.
+  // precision f32: activations are float, for checking; bf16: activations, their gradients and the factors of products are
+  // bf16, sums f32. graph: repeat() records its body once; without, it launches every kernel every time, for debugging.
   CudaBackend(int device, Precision precision, bool graph);
   ~CudaBackend() override;
   CudaBackend(const CudaBackend&) = delete;
@@ -47,8 +47,8 @@ class CudaBackend final : public Backend {
   void rope(Tensor y, Tensor x, Tensor table, const RopeShape& shape) override;
   void rope_bwd(Tensor dx, Acc acc, Tensor dy, Tensor table, const RopeShape& shape) override;
   void attention(Tensor o, Tensor lse, Tensor q, Tensor k, Tensor v, const AttentionShape& shape) override;
-  void attention_bwd(Tensor dq, Tensor dk, Tensor dv, Acc acc_q, Acc acc_k, Acc acc_v, Tensor delta, Tensor dout, Tensor q, Tensor k,
-                     Tensor v, Tensor o, Tensor lse, const AttentionShape& shape) override;
+  void attention_bwd(Tensor dq, Tensor dk, Tensor dv, Acc acc_q, Acc acc_k, Acc acc_v, Tensor delta, Tensor dout, Tensor q,
+                     Tensor k, Tensor v, Tensor o, Tensor lse, const AttentionShape& shape) override;
   void glu(Tensor y, Tensor g, Tensor u, Activation act) override;
   void glu_bwd(Tensor dg, Tensor du, Acc acc_g, Acc acc_u, Tensor dy, Tensor g, Tensor u, Activation act) override;
   void add(Tensor y, Tensor a, Tensor b) override;

@@ -5,6 +5,7 @@
 #include <cuda_runtime.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <initializer_list>
 #include <string_view>
 #include <type_traits>
@@ -69,11 +70,12 @@ __device__ inline void accumulate(T* p, bool add, F f) {
   store<V>(p, out);
 }
 
-inline bool aligned_to(i64 bytes, std::initializer_list<const void*> pointers) {
-  return std::all_of(pointers.begin(), pointers.end(), [&](const void* p) { return reinterpret_cast<std::uintptr_t>(p) % bytes == 0; });
+inline bool aligned_to(std::uintptr_t bytes, std::initializer_list<const void*> pointers) {
+  return std::all_of(pointers.begin(), pointers.end(),
+                     [&](const void* p) { return reinterpret_cast<std::uintptr_t>(p) % bytes == 0; });
 }
-// f(V): elements of T that a thread takes at a time: 16 bytes of them if that divides n and the pointers allow it, else one. A null
-// pointer fits everywhere.
+// f(V): elements of T that a thread takes at a time: 16 bytes of them if that divides n and the pointers allow it, else one. A
+// null pointer fits everywhere.
 template <class T, class F>
 void with_width(i64 n, std::initializer_list<const void*> pointers, F f) {
   constexpr int V = 16 / sizeof(T);

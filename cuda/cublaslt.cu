@@ -17,12 +17,12 @@ struct Loaded {
     for (const std::string& path : {name, "/usr/local/cuda/lib64/" + name})
       if (!library) library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
     if (!library) {
-      why = name + " is not found: install CUDA " + std::to_string(CUBLAS_VER_MAJOR) + "'s cuBLAS or name its folder in LD_LIBRARY_PATH";
+      why = cat(name, " is not found: install cuBLAS ", CUBLAS_VER_MAJOR, " or name its folder in LD_LIBRARY_PATH");
       return;
     }
     const auto bind = [&]<class F>(F& function, const char* symbol) {
       function = reinterpret_cast<F>(dlsym(library, symbol));
-      if (!function && why.empty()) why = cat(name, " has no function ", symbol, ": it is not the library this program was built for");
+      if (!function && why.empty()) why = cat(name, " has no ", symbol, ": it is not the library this program was built for");
     };
     bind(functions.create, "cublasLtCreate");
     bind(functions.destroy, "cublasLtDestroy");

@@ -1,5 +1,5 @@
-// cuBLASLt, opened at run time. The program must start on machines without a GPU and without CUDA's libraries, and the library weighs
-// over half a gigabyte: it is neither linked nor bundled but loaded when the first GPU backend is made.
+// cuBLASLt, opened at run time. The program must start on machines without a GPU and without CUDA's libraries, and the library
+// weighs over half a gigabyte: it is neither linked nor bundled but loaded when the first GPU backend is made.
 #pragma once
 #include <cublasLt.h>
 

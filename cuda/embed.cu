@@ -5,7 +5,8 @@ namespace signround::cuda {
 namespace {
 
 template <int V, class T, class W>
-__global__ void embed_kernel(T* y, const i32* ids, const W* table, i64 rows, i64 cols, i64 vocabulary, float scale, Faults* faults) {
+__global__ void embed_kernel(T* y, const i32* ids, const W* table, i64 rows, i64 cols, i64 vocabulary, float scale,
+                             Faults* faults) {
   const i64 n = global_warp();
   if (n >= rows) return;
   const i32 id = ids[n];
@@ -21,7 +22,8 @@ __global__ void embed_kernel(T* y, const i32* ids, const W* table, i64 rows, i64
 
 // A thread a column: it meets the rows one after the other, so that those of one id are added in their order.
 template <class T>
-__global__ void embed_bwd_kernel(T* dtable, const T* dy, const i32* ids, i64 rows, i64 cols, i64 vocabulary, float scale, Faults* faults) {
+__global__ void embed_bwd_kernel(T* dtable, const T* dy, const i32* ids, i64 rows, i64 cols, i64 vocabulary, float scale,
+                                 Faults* faults) {
   const i64 i = global_thread();
   if (i >= cols) return;
   for (i64 n = 0; n < rows; ++n) {
@@ -43,8 +45,8 @@ void CudaBackend::embed(Tensor y, Tensor ids, Tensor table, float scale) {
   with_activation([&]<class T>(T) {
     with_type(table, [&](const auto* from) {
       with_width<T>(cols, {y.data, from}, [&](auto V) {
-        embed_kernel<V><<<blocks_for(rows * kWarp), kBlock, 0, stream_>>>(y.as<T>(), ids.as<i32>(), from, rows, cols, table.rows(),
-                                                                          scale, faults_);
+        embed_kernel<V><<<blocks_for(rows * kWarp), kBlock, 0, stream_>>>(y.as<T>(), ids.as<i32>(), from, rows, cols,
+                                                                          table.rows(), scale, faults_);
       });
     });
   });
@@ -54,8 +56,8 @@ void CudaBackend::embed(Tensor y, Tensor ids, Tensor table, float scale) {
 void CudaBackend::embed_bwd(Tensor dtable, Tensor dy, Tensor ids, float scale) {
   fits(dy.rows() == ids.size() && dy.cols() == dtable.cols(), "embed_bwd");
   with_activation([&]<class T>(T) {
-    embed_bwd_kernel<<<blocks_for(dy.cols()), kBlock, 0, stream_>>>(dtable.as<T>(), dy.as<T>(), ids.as<i32>(), dy.rows(), dy.cols(),
-                                                                    dtable.rows(), scale, faults_);
+    embed_bwd_kernel<<<blocks_for(dy.cols()), kBlock, 0, stream_>>>(dtable.as<T>(), dy.as<T>(), ids.as<i32>(), dy.rows(),
+                                                                    dy.cols(), dtable.rows(), scale, faults_);
   });
   launched("embed_bwd");
 }

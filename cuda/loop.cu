@@ -57,8 +57,8 @@ void CudaBackend::gather(Tensor y, Tensor cache, i64 tokens, const TuningState& 
       using Narrow = std::conditional_t<sizeof(T) < sizeof(C), T, C>;
       with_width<Narrow>(sample, {y.data, from}, [&](auto V) {
         const dim3 grid(blocks_for(divide_up(sample, V)), static_cast<unsigned>(batch));
-        gather_kernel<V><<<grid, kBlock, 0, stream_>>>(y.as<T>(), from, sample, samples, state.order.as<i32>(), state.order.size(),
-                                                       counters(state), faults_);
+        gather_kernel<V><<<grid, kBlock, 0, stream_>>>(y.as<T>(), from, sample, samples, state.order.as<i32>(),
+                                                       state.order.size(), counters(state), faults_);
       });
     });
   });

@@ -4,8 +4,8 @@
 namespace signround::cuda {
 namespace {
 
-// Part i of the sum: rows i*8 + warp, then every kLossParts*8-th one. A warp a row; a thread adds up its share of a row as float, rows
-// as double. dy may be target or y.
+// Part i of the sum: rows i*8 + warp, then every kLossParts*8-th one. A warp a row; a thread adds up its share of a row as
+// float, rows as double. dy may be target or y.
 template <int V, class T>
 __global__ void mse_kernel(T* dy, const T* y, const T* target, double* parts, i64 rows, i64 cols, i64 tokens, bool skip_last) {
   double sum = 0;
@@ -29,7 +29,8 @@ __global__ void mse_kernel(T* dy, const T* y, const T* target, double* parts, i6
 }
 
 // loss[step] += the sum of the parts, in their order's tree, over `count` elements. One block.
-__global__ void add_loss_kernel(float* loss, const double* parts, int n, double count, const i32* counters, i64 steps, Faults* faults) {
+__global__ void add_loss_kernel(float* loss, const double* parts, int n, double count, const i32* counters, i64 steps,
+                                Faults* faults) {
   double sum = 0;
   for (int i = static_cast<int>(threadIdx.x); i < n; i += kBlock) sum += parts[i];
   sum = block_sum(sum);
@@ -97,8 +98,8 @@ void CudaBackend::mse(Tensor dy, Tensor y, Tensor target, i64 tokens, bool skip_
   const int parts = static_cast<int>(std::min<i64>(kLossParts, divide_up(rows, kBlock / kWarp)));
   with_activation([&]<class T>(T) {
     with_width<T>(cols, {dy.data, y.data, target.data}, [&](auto V) {
-      mse_kernel<V><<<static_cast<unsigned>(parts), kBlock, 0, stream_>>>(dy.as<T>(), y.as<T>(), target.as<T>(), loss_parts_, rows, cols,
-                                                                          tokens, skip_last);
+      mse_kernel<V><<<static_cast<unsigned>(parts), kBlock, 0, stream_>>>(dy.as<T>(), y.as<T>(), target.as<T>(), loss_parts_,
+                                                                          rows, cols, tokens, skip_last);
     });
   });
   launched("mse");
@@ -112,8 +113,8 @@ void CudaBackend::cross_entropy(Tensor nll, Tensor logits, Tensor target) {
   fits(nll.size() == logits.rows() && target.size() == logits.rows(), "cross_entropy");
   with_activation([&]<class T>(T) {
     with_width<T>(logits.cols(), {logits.data}, [&](auto V) {
-      cross_entropy_kernel<V><<<static_cast<unsigned>(logits.rows()), kBlock, 0, stream_>>>(nll.as<float>(), logits.as<T>(),
-                                                                                            target.as<i32>(), logits.cols(), faults_);
+      cross_entropy_kernel<V><<<static_cast<unsigned>(logits.rows()), kBlock, 0, stream_>>>(
+          nll.as<float>(), logits.as<T>(), target.as<i32>(), logits.cols(), faults_);
     });
   });
   launched("cross_entropy");

@@ -1,10 +1,11 @@
 // linear: products by cuBLASLt.   y[N,O] = x[N,I] w[O,I]^T + b,   dx = dy w,   dw = dy^T x
 //
-// cuBLASLt thinks in columns: a row-major matrix is its transpose to it. So  out = a b  is asked for as  out^T = b^T a^T : b is the left
-// factor, a the right one, and nothing is ever copied to be transposed.
+// cuBLASLt thinks in columns: a row-major matrix is its transpose to it. So  out = a b  is asked for as  out^T = b^T a^T : b is
+// the left factor, a the right one, and nothing is ever copied to be transposed.
 //
-// A plan is made when a product is first met. Its algorithm is the first that cuBLASLt proposes: the same library on the same card
-// always proposes the same, so the same command gives the same bytes. No algorithm depends on the order in which blocks finish.
+// A plan is made when a product is first met. Its algorithm is the first that cuBLASLt proposes: the same library on the same
+// card always proposes the same, so the same command gives the same bytes. No algorithm depends on the order in which blocks
+// finish.
 #include "cuda/backend.h"
 
 namespace signround::cuda {
@@ -46,8 +47,8 @@ Products::~Products() {
 
 void Products::require(cublasStatus_t status, const Key& key) const {
   const auto& [a_flipped, b_flipped, factor, result, m, n, k, acc, bias, alignment] = key;
-  check(status == CUBLAS_STATUS_SUCCESS, ErrorKind::bug, "matrix product ", m, "x", k, " ", k, "x", n, " of ", name_of(factor), " to ",
-        name_of(result), ": cuBLASLt ", lt_.version(), ": ", lt_.status_string(status));
+  check(status == CUBLAS_STATUS_SUCCESS, ErrorKind::bug, "matrix product ", m, "x", k, " ", k, "x", n, " of ", name_of(factor),
+        " to ", name_of(result), ": cuBLASLt ", lt_.version(), ": ", lt_.status_string(status));
 }
 
 Products::Plan Products::make_plan(const Key& key) const {
@@ -81,7 +82,8 @@ Products::Plan Products::make_plan(const Key& key) const {
     prefer(attribute, alignment);
   cublasLtMatmulHeuristicResult_t found{};
   int count = 0;
-  const cublasStatus_t status = lt_.heuristic(handle_, plan.desc, plan.left, plan.right, plan.out, plan.out, preference, 1, &found, &count);
+  const cublasStatus_t status =
+      lt_.heuristic(handle_, plan.desc, plan.left, plan.right, plan.out, plan.out, preference, 1, &found, &count);
   lt_.preference_destroy(preference);
   require(status, key);
   require(count > 0 ? found.state : CUBLAS_STATUS_NOT_SUPPORTED, key);
@@ -97,14 +99,14 @@ void Products::run(const Product& p) {
   const Plan& plan = found->second;
   if (p.bias) require(lt_.desc_set(plan.desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &p.bias.data, sizeof p.bias.data), key);
   const float one = 1, before = p.acc == Acc::add ? 1 : 0;
-  require(lt_.matmul(handle_, plan.desc, &one, p.b.data, plan.left, p.a.data, plan.right, &before, p.out.data, plan.out, p.out.data,
-                     plan.out, &plan.algo, workspace_.data(), static_cast<size_t>(workspace_.bytes()), stream_), key);
+  require(lt_.matmul(handle_, plan.desc, &one, p.b.data, plan.left, p.a.data, plan.right, &before, p.out.data, plan.out,
+                     p.out.data, plan.out, &plan.algo, workspace_.data(), static_cast<size_t>(workspace_.bytes()), stream_), key);
 }
 
 namespace {
 
-// A weight whose type is not that of the activations, converted for the length of a product. cuBLASLt multiplies factors of one type
-// only; weights that are tuned or stored as bf16 never come here. Stream-ordered memory can be recorded in a graph.
+// A weight whose type is not that of the activations, converted for the length of a product. cuBLASLt multiplies factors of one
+// type only; weights that are tuned or stored as bf16 never come here. Stream-ordered memory can be recorded in a graph.
 class Converted {
  public:
   Converted(cudaStream_t stream, Tensor from, DType type) : tensor(from), stream_(stream) {

@@ -83,7 +83,8 @@ void CudaBackend::glu(Tensor y, Tensor g, Tensor u, Activation act) {
 }
 
 void CudaBackend::glu_bwd(Tensor dg, Tensor du, Acc acc_g, Acc acc_u, Tensor dy, Tensor g, Tensor u, Activation act) {
-  fits(dy.size() == g.size() && g.size() == u.size() && (!dg || dg.size() == g.size()) && (!du || du.size() == u.size()), "glu_bwd");
+  fits(dy.size() == g.size() && g.size() == u.size() && (!dg || dg.size() == g.size()) && (!du || du.size() == u.size()),
+       "glu_bwd");
   const i64 n = dy.size();
   with_activation([&]<class T>(T) {
     with_width<T>(n, {dg.data, du.data, dy.data, g.data, u.data}, [&](auto V) {

@@ -28,7 +28,8 @@ __global__ void rms_kernel(T* y, float* r, const T* x, const W* w, i64 rows, i64
 
 // dx = r * (dy o (w+p))  -  x * r^3 * mean(dy o (w+p) o x)
 template <int V, class T, class W>
-__global__ void rms_bwd_kernel(T* dx, bool add, const T* dy, const T* x, const W* w, const float* r, i64 rows, i64 cols, float p) {
+__global__ void rms_bwd_kernel(T* dx, bool add, const T* dy, const T* x, const W* w, const float* r, i64 rows, i64 cols,
+                               float p) {
   const i64 row = global_warp();
   if (row >= rows) return;
   T* dxr = dx + row * cols;
@@ -59,7 +60,8 @@ void CudaBackend::rms(Tensor y, Tensor r, Tensor x, Tensor w, float eps, float p
   with_activation([&]<class T>(T) {
     with_type(w, [&](const auto* weight) {
       with_width<T>(cols, {y.data, x.data, weight}, [&](auto V) {
-        rms_kernel<V><<<blocks_for(rows * kWarp), kBlock, 0, stream_>>>(y.as<T>(), r.as<float>(), x.as<T>(), weight, rows, cols, eps, p);
+        rms_kernel<V><<<blocks_for(rows * kWarp), kBlock, 0, stream_>>>(y.as<T>(), r.as<float>(), x.as<T>(), weight, rows,
+                                                                        cols, eps, p);
       });
     });
   });
@@ -73,8 +75,8 @@ void CudaBackend::rms_bwd(Tensor dx, Acc acc, Tensor dy, Tensor x, Tensor w, Ten
   with_activation([&]<class T>(T) {
     with_type(w, [&](const auto* weight) {
       with_width<T>(cols, {dx.data, dy.data, x.data, weight}, [&](auto V) {
-        rms_bwd_kernel<V><<<blocks_for(rows * kWarp), kBlock, 0, stream_>>>(dx.as<T>(), acc == Acc::add, dy.as<T>(), x.as<T>(), weight,
-                                                                            r.as<float>(), rows, cols, p);
+        rms_bwd_kernel<V><<<blocks_for(rows * kWarp), kBlock, 0, stream_>>>(dx.as<T>(), acc == Acc::add, dy.as<T>(), x.as<T>(),
+                                                                            weight, r.as<float>(), rows, cols, p);
       });
     });
   });

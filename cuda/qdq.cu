@@ -1,9 +1,9 @@
-// Quantize-dequantize and its backward fused with the sign step. Formulas: ops/qdq_math.h, shared with the CPU; the results are the
-// CPU's to the bit, and so this file is compiled without fused multiply-adds.
+// Quantize-dequantize and its backward fused with the sign step. Formulas: ops/qdq_math.h, shared with the CPU; the results are
+// the CPU's to the bit, and so this file is compiled without fused multiply-adds.
 //
-// Four threads a group: thread t holds lanes 4t .. 4t+3 of the sixteen that the CPU's sums run in, so that sums are the same too. A
-// warp reads whole sectors of eight groups at a time; each weight costs 8 bytes forward (read w, v; write wq) and 14 in the step with a
-// bf16 gradient (read dwq, w, v; write v): bound by memory.
+// Four threads a group: thread t holds lanes 4t .. 4t+3 of the sixteen that the CPU's sums run in, so that sums are the same
+// too. A warp reads whole sectors of eight groups at a time; each weight costs 8 bytes forward (read w, v; write wq) and 14 in
+// the step with a bf16 gradient (read dwq, w, v; write v): bound by memory.
 #include "cuda/backend.h"
 #include "ops/qdq_math.h"
 
@@ -22,8 +22,8 @@ Matrix matrix_of(Tensor w, const QuantSpec& spec) {
   return {w.cols(), spec.group_of(w.cols()), spec.groups(w.cols()), w.rows() * spec.groups(w.cols())};
 }
 
-// The group of this thread: where it begins and how many weights it has; none past the last group, where a thread only takes part in
-// the sums of its warp.
+// The group of this thread: where it begins and how many weights it has; none past the last group, where a thread only takes
+// part in the sums of its warp.
 struct Place {
   i64 group, at, n;
   __device__ explicit Place(const Matrix& m) : group(global_thread() / kQuad), at(0), n(0) {
@@ -162,7 +162,8 @@ __global__ void step_kernel(float* __restrict__ v, float* lo, float* hi, const W
 }
 
 template <bool whole, class W>
-__global__ void codes_kernel(u8* codes, half* scale, u8* zero, const W* w, const float* v, Ranges ranges, Matrix m, QuantSpec spec) {
+__global__ void codes_kernel(u8* codes, half* scale, u8* zero, const W* w, const float* v, Ranges ranges, Matrix m,
+                             QuantSpec spec) {
   const Place place(m);
   if (!place.exists()) return;
   const Grid<float> grid = grid_of(ranges.of(place.group), spec);
@@ -184,7 +185,8 @@ __global__ void codes_kernel(u8* codes, half* scale, u8* zero, const W* w, const
 // f(typed w, whole): whole if groups and rows are multiples of four and all pointers to weights allow wide accesses.
 template <class F>
 void with_weights(Tensor w, const QuantSpec& spec, std::initializer_list<const void*> pointers, F f) {
-  const bool whole = w.cols() % kHeld == 0 && spec.group_of(w.cols()) % kHeld == 0 && aligned_to(16, {w.data}) && aligned_to(16, pointers);
+  const bool fours = w.cols() % kHeld == 0 && spec.group_of(w.cols()) % kHeld == 0;
+  const bool whole = fours && aligned_to(16, {w.data}) && aligned_to(16, pointers);
   with_type(w, [&](const auto* typed) {
     if (whole) f(typed, std::true_type{});
     else f(typed, std::false_type{});
@@ -195,8 +197,8 @@ Ranges ranges_of(const QdqTensors& q) { return {q.wmin.as<float>(), q.wmax.as<fl
 
 void fits_qdq(const QdqTensors& q, const QuantSpec& spec) {
   const i64 groups = q.w.rows() * spec.groups(q.w.cols());
-  fits(q.w.size() > 0 && q.v.size() == q.w.size() && q.wmin.size() == groups && q.wmax.size() == groups && q.lo.size() == groups &&
-           q.hi.size() == groups && spec.bits >= 2 && spec.bits <= 8, "qdq");
+  fits(q.w.size() > 0 && q.v.size() == q.w.size() && q.wmin.size() == groups && q.wmax.size() == groups &&
+           q.lo.size() == groups && q.hi.size() == groups && spec.bits >= 2 && spec.bits <= 8, "qdq");
 }
 
 }  // namespace
@@ -215,7 +217,8 @@ void CudaBackend::qdq(Tensor wq, const QdqTensors& q, const QuantSpec& spec) {
   fits(wq.size() == q.w.size() && wq.dtype == q.w.dtype, "qdq");
   const Matrix m = matrix_of(q.w, spec);
   with_weights(q.w, spec, {wq.data, q.v.data}, [&]<class W>(const W* w, auto whole) {
-    qdq_kernel<whole><<<blocks_for(m.groups * kQuad), kBlock, 0, stream_>>>(wq.as<W>(), w, q.v.as<float>(), ranges_of(q), m, spec);
+    qdq_kernel<whole><<<blocks_for(m.groups * kQuad), kBlock, 0, stream_>>>(wq.as<W>(), w, q.v.as<float>(), ranges_of(q), m,
+                                                                            spec);
   });
   launched("qdq");
 }
@@ -227,9 +230,9 @@ void CudaBackend::qdq_step(const QdqTensors& q, Tensor dwq, const QuantSpec& spe
   const Rates rates{state.lr.as<float>(), state.minmax_lr.as<float>(), state.counters.as<i32>(), state.lr.size()};
   const auto run = [&](const auto* gradient) {
     with_weights(q.w, spec, {dwq.data, q.v.data}, [&](const auto* w, auto whole) {
-      step_kernel<whole><<<blocks_for(m.groups * kQuad), kBlock, 0, stream_>>>(q.v.as<float>(), q.lo.as<float>(), q.hi.as<float>(), w,
-                                                                               gradient, q.wmin.as<float>(), q.wmax.as<float>(), m, spec,
-                                                                               rates, faults_);
+      step_kernel<whole><<<blocks_for(m.groups * kQuad), kBlock, 0, stream_>>>(
+          q.v.as<float>(), q.lo.as<float>(), q.hi.as<float>(), w, gradient, q.wmin.as<float>(), q.wmax.as<float>(), m, spec,
+          rates, faults_);
     });
   };
   if (dwq.dtype == DType::bf16) run(dwq.as<bfloat>());

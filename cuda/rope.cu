@@ -1,5 +1,6 @@
-// Rotary position embedding.   (y_i, y_j) = (x_i cos - x_j sin, x_j cos + x_i sin) for the pairs (i, j) of a head; position = row % T.
-// The backward is the rotation back: the same with -sin. A block a row; a thread takes V pairs, or V elements that do not rotate.
+// Rotary position embedding.   (y_i, y_j) = (x_i cos - x_j sin, x_j cos + x_i sin) for the pairs (i, j) of a head; position =
+// row % T. The backward is the rotation back: the same with -sin. A block a row; a thread takes V pairs, or V elements that do
+// not rotate.
 #include "cuda/backend.h"
 
 namespace signround::cuda {
@@ -11,7 +12,8 @@ __global__ void rotate_kernel(T* y, bool add, const T* x, const float* table, Ro
   const int turns = pairs / V, items = turns + (d - 2 * pairs) / V;  // of a head
   const i64 row = blockIdx.x, at = row * shape.heads * d;
   const float *cosine = table + row % shape.tokens * 2 * pairs, *sine = cosine + pairs;
-  for (int item = static_cast<int>(threadIdx.x); item < items * static_cast<int>(shape.heads); item += static_cast<int>(blockDim.x)) {
+  const int all = items * static_cast<int>(shape.heads), threads = static_cast<int>(blockDim.x);
+  for (int item = static_cast<int>(threadIdx.x); item < all; item += threads) {
     const int head = item / items, k = item % items * V;
     T* yh = y + at + head * d;
     const T* xh = x + at + head * d;
@@ -30,8 +32,9 @@ __global__ void rotate_kernel(T* y, bool add, const T* x, const float* table, Ro
       });
     } else {
       const Pack<T, V> a = load<V>(xh + k), b = load<V>(xh + k + pairs);
-      accumulate<V>(yh + k, add, [&](int v) { return widened(a.x[v]) * c.x[v] - widened(b.x[v]) * (direction * s.x[v]); });
-      accumulate<V>(yh + k + pairs, add, [&](int v) { return widened(b.x[v]) * c.x[v] + widened(a.x[v]) * (direction * s.x[v]); });
+      const auto turned = [&](int v) { return direction * s.x[v]; };
+      accumulate<V>(yh + k, add, [&](int v) { return widened(a.x[v]) * c.x[v] - widened(b.x[v]) * turned(v); });
+      accumulate<V>(yh + k + pairs, add, [&](int v) { return widened(b.x[v]) * c.x[v] + widened(a.x[v]) * turned(v); });
     }
   }
 }
@@ -53,7 +56,9 @@ void CudaBackend::rotate(Tensor y, Acc acc, Tensor x, Tensor table, const RopeSh
   launched(op);
 }
 
-void CudaBackend::rope(Tensor y, Tensor x, Tensor table, const RopeShape& shape) { rotate(y, Acc::set, x, table, shape, 1, "rope"); }
+void CudaBackend::rope(Tensor y, Tensor x, Tensor table, const RopeShape& shape) {
+  rotate(y, Acc::set, x, table, shape, 1, "rope");
+}
 
 void CudaBackend::rope_bwd(Tensor dx, Acc acc, Tensor dy, Tensor table, const RopeShape& shape) {
   if (dx) rotate(dx, acc, dy, table, shape, -1, "rope_bwd");

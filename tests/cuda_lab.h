@@ -1,5 +1,5 @@
-// Runs one op on any backend from the same numbers: inputs are made from a seed, every tensor lies between canaries, results are poison
-// until they are written, and are read back as double.
+// Runs one op on any backend from the same numbers: inputs are made from a seed, every tensor lies between canaries, results
+// are poison until they are written, and are read back as double.
 #pragma once
 #include <cstring>
 #include <functional>
@@ -85,7 +85,8 @@ class Lab {
     }
   }
 
-  // The results in the order in which they were asked for; of a float backend activations as if they had been stored in this lab's type.
+  // The results in the order in which they were asked for; of a float backend activations as if they had been stored in this
+  // lab's type.
   std::vector<std::vector<double>> results() const {
     std::vector<std::vector<double>> all;
     for (const Result& r : results_) {
@@ -149,8 +150,8 @@ class Lab {
   std::vector<Result> results_;
 };
 
-// Attention on host tensors of float as it is done plainly with bf16 factors: sums are float, and what enters a second product (p, ds)
-// is rounded to bf16 first.
+// Attention on host tensors of float as it is done plainly with bf16 factors: sums are float, and what enters a second product
+// (p, ds) is rounded to bf16 first.
 inline void plain_attention(Tensor o, Tensor dq, Tensor dk, Tensor dv, Acc acc, Tensor dout, Tensor q, Tensor k, Tensor v,
                             const AttentionShape& s) {
   const i64 d = s.head_dim, ldq = s.heads * d, ldk = s.kv_heads * d;

@@ -1,5 +1,5 @@
-// The CUDA backend: every op against double on the CPU, with no more than twice the error of a plain version in the same precision;
-// integers and learned parameters against the CPU's, to the bit.
+// The CUDA backend: every op against double on the CPU, with no more than twice the error of a plain version in the same
+// precision; integers and learned parameters against the CPU's, to the bit.
 #include <doctest/doctest.h>
 
 #include <limits>
@@ -83,13 +83,15 @@ TEST_CASE("cuda: norm, rope, mlp") {
     for (Acc acc : {Acc::set, Acc::add}) {
       for (Activation act : {Activation::silu, Activation::gelu_tanh})
         compare(cat("glu ", e.rows, "x", e.cols), [&](Lab& lab) {
-          const Tensor g = lab.in(e.rows, e.cols, -6, 6), u = lab.in(e.rows, e.cols), dy = lab.in(e.rows, e.cols), y = lab.out(e.rows, e.cols);
+          const Tensor g = lab.in(e.rows, e.cols, -6, 6), u = lab.in(e.rows, e.cols), dy = lab.in(e.rows, e.cols);
+          const Tensor y = lab.out(e.rows, e.cols);
           const Tensor dg = lab.gradient(e.rows, e.cols, acc), du = lab.gradient(e.rows, e.cols, acc);
           lab.backend.glu(y, g, u, act);
           lab.backend.glu_bwd(dg, du, acc, acc, dy, g, u, act);
         });
       compare(cat("add ", e.rows, "x", e.cols), [&](Lab& lab) {
-        const Tensor a = lab.in(e.rows, e.cols), b = lab.in(e.rows, e.cols), y = lab.out(e.rows, e.cols), da = lab.gradient(e.rows, e.cols, acc);
+        const Tensor a = lab.in(e.rows, e.cols), b = lab.in(e.rows, e.cols), y = lab.out(e.rows, e.cols);
+        const Tensor da = lab.gradient(e.rows, e.cols, acc);
         lab.backend.add(y, a, b);
         lab.backend.add_bwd(da, acc, a);
       });
@@ -105,7 +107,8 @@ TEST_CASE("cuda: linear") {
         compare(cat("linear ", shape[0], "x", shape[1], "x", shape[2], " ", name_of(weights)), [&](Lab& lab) {
           const i64 rows = shape[0], in = shape[1], out = shape[2];
           // What the weight is converted to is part of the precision: it starts as a number that bf16 holds.
-          const Tensor x = lab.in(rows, in), w = lab.weight(out, in, weights, DType::bf16), b = lab.weight(1, out, weights, DType::bf16);
+          const Tensor x = lab.in(rows, in), w = lab.weight(out, in, weights, DType::bf16);
+          const Tensor b = lab.weight(1, out, weights, DType::bf16);
           const Tensor dy = lab.in(rows, out), y = lab.out(rows, out), z = lab.out(rows, out);
           const Tensor dx = lab.gradient(rows, in, acc), dw = lab.weight_gradient(out, in, acc);
           lab.backend.linear(y, x, w, b);
@@ -205,7 +208,8 @@ TEST_CASE("cuda: memory") {
   std::vector<float> x(static_cast<size_t>(n)), back(x.size());
   for (float& v : x) v = static_cast<float>(random.uniform());
   const Buffer a(*gpu, 4 * n, "test"), b(*gpu, 4 * n, "test");
-  const Tensor wide = view(a.data(), DType::f32, n), narrow = view(b.data(), DType::bf16, n), half = view(b.data(), DType::f16, n);
+  const Tensor wide = view(a.data(), DType::f32, n), narrow = view(b.data(), DType::bf16, n);
+  const Tensor half = view(b.data(), DType::f16, n);
   gpu->upload(wide, x.data());
   gpu->download(back.data(), wide);
   CHECK(back == x);
@@ -245,8 +249,8 @@ std::vector<std::byte> quantize_bytes(Backend& b, W, i64 rows, i64 cols, const Q
   q.v = lab.learned(rows, cols, -0.6, 0.6);
   q.lo = lab.learned(rows, groups, wild ? 0 : 0.5, 1), q.hi = lab.learned(rows, groups, wild ? 0 : 0.5, 1);
   q.wmin = lab.raw(rows, groups, DType::f32), q.wmax = lab.raw(rows, groups, DType::f32);
-  const Tensor wq = lab.raw(rows, cols, dtype_of<W>), codes = lab.raw(rows, cols, DType::u8), zero = lab.raw(rows, groups, DType::u8);
-  const Tensor scale = lab.raw(rows, groups, DType::f16);
+  const Tensor wq = lab.raw(rows, cols, dtype_of<W>), codes = lab.raw(rows, cols, DType::u8);
+  const Tensor scale = lab.raw(rows, groups, DType::f16), zero = lab.raw(rows, groups, DType::u8);
   const Tensor dwq = lab.weight(rows, cols, gradient, DType::bf16);
   TuningState state{};
   state.lr = lab.values({0, 0.0137f}), state.minmax_lr = lab.values({0, 0.0071f});

@@ -35,8 +35,9 @@ std::vector<double> tune(Backend& backend, i64 accumulate) {
   Lab lab(backend, DType::bf16);
   std::vector<Tensor> weights;
   for (const WeightRef& w : program.weights) {
-    weights.push_back(lab.weight(w.cols > 0 ? w.rows : 1, w.cols > 0 ? w.cols : w.rows, DType::bf16, DType::bf16, w.linear ? -0.1 : 0.5,
-                                 w.linear ? 0.1 : 1.5));
+    const double low = w.linear ? -0.1 : 0.5, high = w.linear ? 0.1 : 1.5;
+    const i64 rows = w.cols > 0 ? w.rows : 1, cols = w.cols > 0 ? w.cols : w.rows;
+    weights.push_back(lab.weight(rows, cols, DType::bf16, DType::bf16, low, high));
     options.trainable.push_back(w.linear);
     options.weight_types.push_back(DType::bf16);
     specs.push_back({.bits = w.linear ? 2 : 16, .group = 32});
@@ -48,7 +49,8 @@ std::vector<double> tune(Backend& backend, i64 accumulate) {
   backend.upload(rope_table, angles.data());
   const Executor executor(backend, program, plan, memory.data(), weights, {rope_table});
 
-  TuneOptions tune_options{.steps = 20, .batch = batch, .accumulate = accumulate, .tokens = tokens, .lr = 0.05, .minmax_lr = 0.05};
+  TuneOptions tune_options{.steps = 20, .batch = batch, .accumulate = accumulate, .tokens = tokens};
+  tune_options.lr = tune_options.minmax_lr = 0.05;
   const auto place = [&](Arena& arena, TuningState& state) {
     state = place_state(arena, tune_options);
     return BlockQuant::place(arena, program, weights, specs, true);
@@ -67,7 +69,8 @@ std::vector<double> tune(Backend& backend, i64 accumulate) {
   PythonRandom random(1);
   Sampler sampler(random, samples);
   i64 issued = 0;
-  const TuneResult result = tune_block(backend, executor, quant, state, inputs, targets, sampler, tune_options, [&](i64 n) { issued = n; });
+  const TuneResult result = tune_block(backend, executor, quant, state, inputs, targets, sampler, tune_options,
+                                       [&](i64 n) { issued = n; });
   CHECK(issued == 20);
   std::vector<double> all(result.losses.begin(), result.losses.end());
   quant.each([&](size_t w) {

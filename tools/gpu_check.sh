@@ -27,10 +27,10 @@ quantize() {  # quantize NAME OPTION...
 IFS=, read -r name driver < <(nvidia-smi --query-gpu=name,driver_version --format=csv,noheader -i 0)
 printf '{"device": "%s", "driver": "%s", "toolkit": "%s", "commit": "%s"}\n' "$name" "${driver# }" \
   "$(nvcc --version | sed -nE 's/.*release ([0-9.]+).*/\1/p')" "$(git rev-parse --short HEAD 2>/dev/null)"
-[ -n "${BUILT:-}" ] || check build make CUDA=1 ARCH="$arch" BUILD="$build" "$@" "$build/signround" "$build/tests"
+[ -n "${BUILT:-}" ] || check build make CUDA=1 ARCH="$arch" BUILD="$build" "$@" "$build/signround" "$build/run-tests"
 [ "$failed" = 0 ] || exit 1
-check "cuda tests" "$build/tests" -tc='cuda:*'
-check "memcheck" compute-sanitizer --tool memcheck --leak-check full --error-exitcode 9 "$build/tests" -tc='cuda:*' -tce='cuda: memory'
+check "cuda tests" "$build/run-tests" -tc='cuda:*'
+check "memcheck" timeout 150 compute-sanitizer --tool memcheck --error-exitcode 9 "$build/run-tests" -tc='cuda:*' -tce='cuda: memory'
 for precision in bf16 fp32; do
   for run in 1 2; do check "quantize $precision $run" quantize "$precision-$run" --device cuda --precision "$precision"; done
   check "same bytes $precision" diff -r "$work/$precision-1" "$work/$precision-2"

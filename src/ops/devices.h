@@ -7,8 +7,9 @@
 
 namespace signround {
 
-// device: "auto", "cpu", "cuda", "cuda:N". Throws Error{usage} for any other name, Error{bad_input} for a device that this build or
-// this machine does not have. "auto" is the first GPU, or else the CPU. graph: a GPU records repeated work and replays it.
+// device: "auto", "cpu", "cuda", "cuda:N". Throws Error{usage} for any other name, Error{bad_input} for a device that this
+// build or this machine does not have. "auto" is the first GPU, or else the CPU. graph: a GPU records
+// repeated work and replays it.
 std::unique_ptr<Backend> make_backend(const std::string& device, Precision precision, bool graph = true);
 
 // Why there is no GPU to use, in this build or on this machine; empty if there is one.

@@ -1,8 +1,8 @@
-// Quantize-dequantize of one weight and of one group: the formulas that the CPU's and the GPU's kernels share, so that both choose the
-// same integers and scales, to the bit.
+// Quantize-dequantize of one weight and of one group: the formulas that the CPU's and the GPU's kernels share, so that both
+// choose the same integers and scales, to the bit.
 //
-// A group of weights w_i shares a grid of 2^b levels: a scale s and the code z that stands for 0. Learned are the rounding offsets
-// v_i (from 0), and lo, hi in [0,1] (from 1), which shrink the group's range wmin = min(0, min w), wmax = max(0, max w).
+// A group of weights w_i shares a grid of 2^b levels: a scale s and the code z that stands for 0. Learned are the rounding
+// offsets v_i (from 0), and lo, hi in [0,1] (from 1), which shrink the group's range wmin = min(0, min w), wmax = max(0, max w).
 //
 //   mn = wmin lo,  mx = wmax hi,  Q = 2^b - 1,  M = 2^(b-1)
 //   symmetric:   s = -mn/M if mx < -mn, else -mx/M             z = M
@@ -18,8 +18,8 @@
 //                                      if equal, half of each branch's, of the second: dlo = ds wmin/2M, dhi = -ds wmax/2M
 //   asymmetric:  ds = S - Z mn/s:      dlo = -ds wmin/Q + Z wmin,   dhi = ds wmax/Q       (z = -mn/s is a path of its own)
 //
-// Everything is computed in f32 (T is double or Dual in tests), without fused multiply-adds and without branches. constexpr makes the
-// functions callable from device code.
+// Everything is computed in f32 (T is double or Dual in tests), without fused multiply-adds and without branches. constexpr
+// makes the functions callable from device code.
 #pragma once
 #include <array>
 #include <bit>
@@ -50,7 +50,8 @@ constexpr T held(T x, T low, T high) {
   return raised <= high ? raised : high;
 }
 
-// keep ? x : 0. For float by its bits: from a choice compilers make a branch around the arithmetic that uses it, and no vector code.
+// keep ? x : 0. For float by its bits: from a choice compilers make a branch around the arithmetic that uses it, and no vector
+// code.
 template <class T>
 constexpr T masked(bool keep, T x) { return keep ? x : T(0); }
 constexpr float masked(bool keep, float x) { return std::bit_cast<float>(std::bit_cast<u32>(x) & -static_cast<u32>(keep)); }

@@ -32,10 +32,11 @@ void compute_delta(cudaStream_t stream, float* delta, const T* dout, const T* o,
   });
 }
 
-// Scores s and products dp = do v^T -> p and ds. lse(m, n, x), delta(..), visible(..): of an element of the tile.
-template <int M, int N8, class Lse, class Delta, class Visible>
-__device__ inline void gradient(float (&s)[M][N8][4], float (&dp)[M][N8][4], const Heads& h, bool masked, Lse lse, Delta delta,
-                                Visible visible) {
+// Scores s and products dp = do v^T -> p and ds. lse(m, n, x), delta(..), visible(..): of an element of the tile. Whether there
+// is a cap or a mask is asked once a tile, not once an element.
+template <bool capped, bool masked, int M, int N8, class Lse, class Delta, class Visible>
+__device__ inline void gradient_tile(float (&s)[M][N8][4], float (&dp)[M][N8][4], const Heads& h, Lse lse, Delta delta,
+                                     Visible visible) {
   const float unit = h.scale * kLog2e;
 #pragma unroll
   for (int m = 0; m < M; ++m)
@@ -43,17 +44,20 @@ __device__ inline void gradient(float (&s)[M][N8][4], float (&dp)[M][N8][4], con
     for (int n = 0; n < N8; ++n)
 #pragma unroll
       for (int x = 0; x < 4; ++x) {
-        float p, slope = 1;
-        if (h.cap > 0) {
-          const float bent = tanh_fast(s[m][n][x] * h.scale / h.cap);
-          p = exp2_fast(h.cap * kLog2e * bent - lse(m, n, x) * kLog2e), slope = 1 - bent * bent;
-        } else {
-          p = exp2_fast(s[m][n][x] * unit - lse(m, n, x) * kLog2e);
-        }
+        const float bent = capped ? tanh_fast(s[m][n][x] * h.scale / h.cap) : 0;
+        const float score = capped ? h.cap * kLog2e * bent : s[m][n][x] * unit;
+        float p = exp2_fast(score - lse(m, n, x) * kLog2e);
         if (masked && !visible(m, n, x)) p = 0;
-        dp[m][n][x] = p * (dp[m][n][x] - delta(m, n, x)) * slope;
+        dp[m][n][x] = p * (dp[m][n][x] - delta(m, n, x)) * (1 - bent * bent);
         s[m][n][x] = p;
       }
+}
+template <int M, int N8, class Lse, class Delta, class Visible>
+__device__ inline void gradient(float (&s)[M][N8][4], float (&dp)[M][N8][4], const Heads& h, bool masked, Lse lse, Delta delta,
+                                Visible visible) {
+  if (h.cap > 0) gradient_tile<true, true>(s, dp, h, lse, delta, visible);
+  else if (masked) gradient_tile<false, true>(s, dp, h, lse, delta, visible);
+  else gradient_tile<false, false>(s, dp, h, lse, delta, visible);
 }
 
 enum class Wanted { keys, values, both };

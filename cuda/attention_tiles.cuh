@@ -98,12 +98,22 @@ __device__ inline void arrived() {
 template <int D, int N>
 __device__ inline void copy_rows(unsigned to, const bfloat* from, i64 stride, int first, int tokens, int d) {
   constexpr int kPieces = D / 8;
+  const int thread = static_cast<int>(threadIdx.x);
+  if constexpr (kTileThreads % kPieces == 0) {  // a thread keeps to its column
+    constexpr int kStep = kTileThreads / kPieces;
+    const int row = thread / kPieces, column = thread % kPieces * 8, left = column < d ? tokens - first - row : 0;
+    const bfloat* at = from + (first + row) * stride + column;
 #pragma unroll
-  for (int x = 0; x < (N * kPieces + kTileThreads - 1) / kTileThreads; ++x) {
-    const int i = x * kTileThreads + static_cast<int>(threadIdx.x), row = i / kPieces, column = i % kPieces * 8;
-    if (N * kPieces % kTileThreads != 0 && row >= N) break;
-    const bool there = first + row < tokens && column < d;
-    copy_async<16>(to + Rows<D>::offset(row, column), there ? from + (first + row) * stride + column : from, there);
+    for (int x = 0; x < N; x += kStep, at += kStep * stride)
+      copy_async<16>(to + Rows<D>::offset(row + x, column), x < left ? at : from, x < left);
+  } else {
+#pragma unroll
+    for (int x = 0; x < (N * kPieces + kTileThreads - 1) / kTileThreads; ++x) {
+      const int i = x * kTileThreads + thread, row = i / kPieces, column = i % kPieces * 8;
+      if (row >= N) break;
+      const bool there = first + row < tokens && column < d;
+      copy_async<16>(to + Rows<D>::offset(row, column), there ? from + (first + row) * stride + column : from, there);
+    }
   }
 }
 

@@ -71,9 +71,10 @@ TEST_CASE("model: logits equal those of transformers") {
   const std::pair<const char*, const char*> models[] = {
       {"base", "tiny_llama"}, {"rope", "tiny_llama_rope"}, {"bias", "tiny_llama_bias"}};
   const std::unique_ptr<Backend> backend = make_cpu_backend(Precision::f32);
-  for (const auto& [name, folder] : models) {
+  for (const auto& model_of_peer : models) {
+    const char* name = model_of_peer.first;
     CAPTURE(name);
-    const Model model(std::string(kPeer) + folder);
+    const Model model(std::string(kPeer) + model_of_peer.second);
     std::vector<i32> ids;
     for (i64 id : read_values<i64>(expected, cat(name, ".ids"))) ids.push_back(static_cast<i32>(id));
     const i64 tokens = static_cast<i64>(ids.size());

@@ -13,7 +13,7 @@ check() {  # check MESSAGE < lines that break a rule
   bad=1
 }
 check "over 400 lines" < <(wc -l "${files[@]}" | awk '$2 != "total" && $1 > 400 {print $2 " (" $1 ")"}')
-check "over 140 columns" < <(LC_ALL=C.UTF-8 awk 'length > 140 {print FILENAME ":" FNR}' "${files[@]}")
+check "over 130 columns" < <(LC_ALL=C.UTF-8 awk 'length > 130 {print FILENAME ":" FNR}' "${files[@]}")
 check "unfinished" < <(grep -nE '\b(TODO|FIXME|XXX)\b' "${files[@]}" /dev/null)
 check "tab or trailing space" < <(grep -nP '\t| $' "${files[@]}" /dev/null | cut -d: -f1,2)
 check "Makefile over 120 lines" < <(wc -l Makefile | awk '$1 > 120')

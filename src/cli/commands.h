@@ -12,8 +12,8 @@ inline constexpr const Command* kCommands[] = {&quantize_command, &eval_command,
                                                &explain_command,  &tokenize_command, &doctor_command};
 
 inline constexpr Flag kDeviceFlag = {
-    .name = "--device", .kind = FlagKind::text, .value = "NAME", .fallback = "auto", .help = "where to compute: auto, cpu",
-    .example = "--device cpu"};
+    .name = "--device", .kind = FlagKind::text, .value = "NAME", .fallback = "auto",
+    .help = "where to compute: auto, cpu, cuda, cuda:N", .example = "--device cpu"};
 inline constexpr Flag kPrecisionFlag = {
     .name = "--precision", .kind = FlagKind::choice, .value = "fp32|bf16", .fallback = "fp32",
     .help = "of the factors of matrix products; sums are always fp32", .example = "--precision bf16"};

@@ -36,13 +36,16 @@ void run(const Arguments& args) {
   const std::unique_ptr<Backend> single = make_backend(args.text("--device"), Precision::f32);
   const std::unique_ptr<Backend> half = make_backend(args.text("--device"), Precision::bf16);
   const double single_rate = matmul_tflops(*single), half_rate = matmul_tflops(*half);
+  const Json backends = cuda_absence ? Json::array({"cpu", "cuda"}) : Json::array({"cpu"});
+  const std::string no_gpu = why_no_gpu();
   Json isas = Json::array({});
   for (const std::string_view isa : supported_isas()) isas.push(isa);
   if (args.toggle("--json"))
     return put_json(Json::object({{"version", kVersion},
                                   {"compiler", compiler()},
-                                  {"backends", Json::array({"cpu"})},
+                                  {"backends", backends},
                                   {"device", single->name()},
+                                  {"why_no_gpu", no_gpu.empty() ? Json() : Json(no_gpu)},
                                   {"processor", processor_name()},
                                   {"instruction_sets", isas},
                                   {"threads", thread_count()},
@@ -56,8 +59,8 @@ void run(const Arguments& args) {
     put(cat("  ", name, value..., "\n"));
   };
   put(cat("signround ", kVersion, "\n"));
-  line("build", compiler(), ", backends: cpu");
-  line("device", single->name());
+  line("build", compiler(), ", backends ", to_text(backends));
+  line("device", single->name(), no_gpu.empty() ? "" : " (no GPU: " + no_gpu + ")");
   line("processor", processor_name(), ", kernels for ", to_text(isas), ", threads ", thread_count());
   line("memory", human_bytes(single->total_bytes()), ", free ", human_bytes(single->free_bytes()));
   line("products", "fp32 ", rate_text(single_rate), ", bf16 ", rate_text(half_rate));

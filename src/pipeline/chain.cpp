@@ -8,7 +8,7 @@ i64 Chain::bytes(const Backend& backend, i64 samples, i64 tokens, i64 hidden) {
   return 3 * aligned(samples * tokens * hidden * bytes_of(backend.activation_type()));
 }
 
-Chain::Chain(Backend& backend, i64 samples, i64 tokens, i64 hidden) : backend_(backend), tokens_(tokens) {
+Chain::Chain(Backend& backend, i64 samples, i64 tokens, i64 hidden) : backend_(backend) {
   const DType type = backend.activation_type();
   Tensor* caches[] = {&float_, &target_, &quantized_};
   for (int i = 0; i < 3; ++i) {

@@ -29,7 +29,6 @@ class Chain {
   void each_batch(i64 rows, F f) const;
 
   Backend& backend_;
-  i64 tokens_;
   Buffer memory_[3];
   Tensor float_, quantized_, target_;
   bool same_ = true;  // before the first block both chains are one, and quantized_ is free

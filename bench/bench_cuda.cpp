@@ -1,5 +1,5 @@
-// The ops of the CUDA backend at the sizes of a Llama-3-8B block, 8 x 2048 tokens: milliseconds and, of the bytes that must move or
-// the operations that must be done, the rate. JSON lines; the device's own copy and a square product first, for comparison.
+// The ops of the CUDA backend at the sizes of a Llama-3-8B block, 8 x 2048 tokens: milliseconds, and of the bytes to be moved or
+// the operations to be done, the rate. JSON lines; the device's own copy and a square product first, for comparison.
 #include <cstdio>
 
 #include "bench.h"
@@ -108,7 +108,8 @@ int main() {
   bench.time("qdq_codes", "GB/s", 7 * weights, [&] { b.qdq_codes(codes, scale, zero, q, spec); });
   bench.time("keep_if_best, no", "GB/s", 0, [&] { b.keep_if_best(dwq, q.v, state); });
 
-  const Tensor norm = bench.make(half, 1, kHidden), r = bench.make(DType::f32, kRows, 1), table = bench.make(DType::f32, kTokens, 128);
+  const Tensor norm = bench.make(half, 1, kHidden), r = bench.make(DType::f32, kRows, 1);
+  const Tensor table = bench.make(DType::f32, kTokens, 128);
   const RopeShape rope{.tokens = kTokens, .heads = 32, .head_dim = 128, .rotary_dim = 128};
   bench.time("rms", "GB/s", 2 * row_bytes, [&] { b.rms(y, r, x, norm, 1e-5f, 0); });
   bench.time("rms_bwd add", "GB/s", 4 * row_bytes, [&] { b.rms_bwd(z, Acc::add, y, x, norm, r, 0); });

@@ -1,5 +1,5 @@
 // CPU matrix products at the shapes of SmolLM2-135M's linears: ours in float32 and bf16 beside OpenBLAS's sgemm, which only this
-// program links. `make bench-cpu` is fair to both: OPENBLAS_CORETYPE=SkylakeX lets it use AVX-512 on a processor that is newer than
+// program links. `make bench-cpu` is fair to both: OPENBLAS_CORETYPE=SkylakeX lets it use AVX-512 on a processor newer than
 // its list of them, and OPENBLAS_THREAD_TIMEOUT=4 stops its threads from spinning on the cores while it is our turn.
 //   bench_matmul [--json] [--tokens N] [--rounds R]
 #include <cblas.h>

@@ -1,4 +1,4 @@
-// One error type for the whole program. It is thrown where the fault is found, with the values at hand; context (file, tensor, block,
+// One error type for the whole program. It is thrown where the fault is found, with the values at hand; context (file, block,
 // step) is prepended at the few boundaries that know it, by within(); main.cpp turns the kind into the exit code.
 #pragma once
 #include <exception>

@@ -48,7 +48,7 @@ class Buffer {
   i64 bytes_ = 0;
 };
 
-// Bump allocation over one Buffer. A default-made Arena only measures: run the same sequence of take() on it first, then on one of
+// Bump allocation over one Buffer. A default-made Arena only measures: run the same take() calls on it first, then on one of
 // measured.used() bytes, and the program knows what it needs before it starts.
 class Arena {
  public:

@@ -1,4 +1,4 @@
-// The generator of Python's module `random`: the Mersenne Twister MT19937 seeded as random.seed(int) does, so that the reference's
+// The generator of Python's module `random`: the Mersenne Twister MT19937, seeded as random.seed(int) does, so that a peer's
 // shuffles can be repeated number by number. Copying it copies its state.
 #pragma once
 #include <array>

@@ -1,8 +1,8 @@
 // The instruction set: every operation that a network block, its loss and SignRound need, each beside its hand-derived backward.
-// One abstract class, one implementation a device (src/ops/cpu/, cuda/) under the same file names. _bwd functions are pure virtual:
+// One abstract class, one implementation a device (src/ops/cpu/, cuda/), the same file names. _bwd functions are pure virtual:
 // an op without a backward does not link.
 //
-// Letters: B sequences, T positions, N = B*T tokens (rows), D model, I/O columns into/out of a linear, H/K query/KV heads, d head,
+// Letters: B sequences, T positions, N = B*T tokens (rows), D model, I/O columns in/out of a linear, H/K query/KV heads, d head,
 // F feed-forward, V vocabulary, G groups of a row. dx = d(loss)/dx. Order of parameters: outputs, inputs, scalars.
 // Tensors are row-major, row = token. Activations and their gradients are of the backend's activation type, statistics f32.
 // A gradient tensor with no data (a false Tensor) is not wanted and is skipped.
@@ -75,10 +75,11 @@ struct Backend : Allocator {
 
   // ---- attention, a tile at a time.   s = scale * q k^T (softcapped, masked),  p = exp(s - lse),  o = p v.  Query head h reads
   //   KV head h*K/H. q, o: [N, H*d]; k, v: [N, K*d]; lse, delta: [N,H] f32. Keeps q, k, v, o, lse.
-  //   delta = rowsum(do o o),  dv = p^T do,  ds = p o (do v^T - delta) (o 1 - tanh^2 if capped),  dq = scale ds k,  dk = scale ds^T q
+  //   delta = rowsum(do o o),  dv = p^T do,  ds = p o (do v^T - delta) (o 1 - tanh^2 if capped),
+  //   dq = scale ds k,  dk = scale ds^T q
   virtual void attention(Tensor o, Tensor lse, Tensor q, Tensor k, Tensor v, const AttentionShape& shape) = 0;
-  virtual void attention_bwd(Tensor dq, Tensor dk, Tensor dv, Acc acc_q, Acc acc_k, Acc acc_v, Tensor delta, Tensor dout, Tensor q,
-                             Tensor k, Tensor v, Tensor o, Tensor lse, const AttentionShape& shape) = 0;
+  virtual void attention_bwd(Tensor dq, Tensor dk, Tensor dv, Acc acc_q, Acc acc_k, Acc acc_v, Tensor delta, Tensor dout,
+                             Tensor q, Tensor k, Tensor v, Tensor o, Tensor lse, const AttentionShape& shape) = 0;
 
   // ---- gated unit.   y = act(g) o u.   Keeps g, u.
   //   dg = dy o u o act'(g),   du = dy o act(g)
@@ -91,7 +92,7 @@ struct Backend : Allocator {
 
   // ---- losses.
   // Squared error:   loss[step] += mean((y - target)^2) over the tokens that count;  dy = 2 (y - target).
-  //   dy is the gradient of the sum, not of the mean: SignRound uses only its sign, and so it cannot underflow. With skip_last the
+  //   dy is the gradient of the sum, not of the mean: SignRound uses only its sign: nothing can underflow. With skip_last the
   //   last of each T positions counts neither in loss nor in dy (no token follows it). dy may be target itself.
   virtual void mse(Tensor dy, Tensor y, Tensor target, i64 tokens, bool skip_last, const TuningState& state) = 0;
   // Next token:   nll[n] = logsumexp(logits[n]) - logits[n, target[n]];  target i32; rows with target < 0 give 0.

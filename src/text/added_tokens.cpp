@@ -30,57 +30,36 @@ AddedTokens::AddedTokens(const Json* json, const Vocab& vocab, const Normalizer&
       }
     }
   }
-  raw_.resize(1);
-  normalized_.resize(1);
+  std::vector<std::pair<std::string_view, i32>> raw, normalized;
   for (size_t i = 0; i < tokens_.size(); ++i) {
     AddedToken& token = tokens_[i];
     token.matched = token.content;
     if (token.normalized && normalizer) normalizer(token.matched);
-    if (!token.matched.empty()) insert(token.normalized ? normalized_ : raw_, token.matched, static_cast<i32>(i));
+    // Of two that are the same once normalized the first counts.
+    if (!token.matched.empty()) (token.normalized ? normalized : raw).emplace_back(token.matched, static_cast<i32>(i));
   }
-}
-
-void AddedTokens::insert(Trie& trie, std::string_view key, i32 token) {
-  u32 at = 0;
-  for (const char c : key) {
-    const u8 byte = static_cast<u8>(c);
-    auto& children = trie[at].children;
-    const auto place = std::lower_bound(children.begin(), children.end(), std::pair<u8, u32>{byte, 0});
-    if (place != children.end() && place->first == byte) {
-      at = place->second;
-    } else {
-      const u32 created = static_cast<u32>(trie.size());
-      children.insert(place, {byte, created});
-      trie.emplace_back();  // invalidates `children`
-      at = created;
-    }
-  }
-  if (trie[at].token < 0) trie[at].token = token;  // two that are the same once normalized: the first counts
+  raw_ = ByteTrie(std::move(raw));
+  normalized_ = ByteTrie(std::move(normalized));
 }
 
 // The longest token that begins at text[at]; `end` is where it ends. -1: none.
-i32 AddedTokens::longest_at(const Trie& trie, std::string_view text, size_t at, size_t& end) {
+i32 AddedTokens::longest_at(const ByteTrie& trie, std::string_view text, size_t at, size_t& end) {
   i32 longest = -1;
-  u32 node = 0;
-  for (size_t i = at; i < text.size(); ++i) {
-    const auto& children = trie[node].children;
-    const u8 byte = static_cast<u8>(text[i]);
-    const auto child = std::lower_bound(children.begin(), children.end(), std::pair<u8, u32>{byte, 0});
-    if (child == children.end() || child->first != byte) break;
-    node = child->second;
-    if (trie[node].token >= 0) longest = trie[node].token, end = i + 1;
+  u32 node = ByteTrie::kRoot;
+  while (at < text.size() && (node = trie.next(node, text[at++])) != ByteTrie::kNone) {
+    if (trie.value(node) >= 0) longest = trie.value(node), end = at;
   }
   return longest;
 }
 
-std::vector<AddedTokens::Section> AddedTokens::split(const Trie& trie, std::string_view text) const {
+std::vector<AddedTokens::Section> AddedTokens::split(const ByteTrie& trie, std::string_view text) const {
   std::vector<Section> sections;
   size_t done = 0;
   size_t space_end = 0;  // how far rstrip has looked: tokens that are themselves white space need not look again
   const auto put_text = [&](size_t end) {
     if (done < end) sections.push_back({done, end, std::nullopt});
   };
-  for (size_t at = 0; at < text.size() && !trie[0].children.empty();) {
+  for (size_t at = 0; at < text.size() && !trie.empty();) {
     size_t end = 0;
     const i32 found = longest_at(trie, text, at, end);
     if (found < 0) {

@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "text/byte_trie.h"
 #include "text/normalize.h"
 #include "text/vocab.h"
 
@@ -40,21 +41,13 @@ class AddedTokens {
   i64 end() const;  // largest id + 1; 0 if there is none
 
  private:
-  // A trie over bytes; node 0 is its root.
-  struct Node {
-    std::vector<std::pair<u8, u32>> children;  // by byte, in order
-    i32 token = -1;                            // index of the one that ends here
-  };
-  using Trie = std::vector<Node>;
-
-  static void insert(Trie& trie, std::string_view key, i32 token);
-  static i32 longest_at(const Trie& trie, std::string_view text, size_t at, size_t& end);
-  std::vector<Section> split(const Trie& trie, std::string_view text) const;
+  static i32 longest_at(const ByteTrie& trie, std::string_view text, size_t at, size_t& end);
+  std::vector<Section> split(const ByteTrie& trie, std::string_view text) const;
 
   std::vector<AddedToken> tokens_;
   StringMap<size_t> by_content_;
   std::unordered_map<i32, size_t> by_id_;
-  Trie raw_, normalized_;
+  ByteTrie raw_, normalized_;  // values are indices of tokens_
 };
 
 }  // namespace signround

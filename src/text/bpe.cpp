@@ -2,6 +2,7 @@
 
 #include <queue>
 
+#include "text/byte_fallback.h"
 #include "text/unicode.h"
 #include "text/unsupported.h"
 
@@ -20,13 +21,7 @@ Bpe::Bpe(const Json& json) {
     unknown_ = vocab_.find(unknown);
     check(unknown_.has_value(), ErrorKind::bad_input, "unk_token ", quote(unknown), " is not in the vocabulary");
   }
-  if (json.boolean("byte_fallback", false)) {
-    for (int byte = 0; byte < 256; ++byte) {
-      constexpr std::string_view hex = "0123456789ABCDEF";
-      const std::string name = cat("<0x", hex[byte / 16], hex[byte % 16], ">");
-      byte_ids_.push_back(vocab_.find(name).value_or(-1));
-    }
-  }
+  if (json.boolean("byte_fallback", false)) byte_ids_ = byte_fallback_ids(vocab_);
 
   i32 rank = 0;
   for (const Json& merge : json.array("merges")) {
@@ -82,15 +77,7 @@ std::vector<i32> Bpe::characters(std::string_view piece) const {
       ids.push_back(*id);
       continue;
     }
-    const size_t count = ids.size();
-    bool bytes = !byte_ids_.empty();
-    for (size_t i = 0; bytes && i < character.size(); ++i) {
-      const i32 id = byte_ids_[static_cast<u8>(character[i])];
-      if (id >= 0) ids.push_back(id);
-      else bytes = false;
-    }
-    if (bytes) continue;
-    ids.resize(count);
+    if (append_bytes(character, byte_ids_, ids)) continue;
     if (unknown_ && unknown_before && !fuse_unknown_) ids.push_back(*unknown_);
     unknown_before = unknown_.has_value();
   }

@@ -21,7 +21,7 @@ class Bpe : public TokenModel {
 
   Vocab vocab_;
   std::unordered_map<u64, Merge> merges_;  // by left id << 32 | right id
-  std::vector<i32> byte_ids_;              // [256] <0x00>.., for the bytes of unknown characters; empty: no byte_fallback
+  std::vector<i32> byte_ids_;              // as byte_fallback_ids gives them; empty: no byte_fallback
   std::optional<i32> unknown_;             // without it an unknown character is dropped
   bool fuse_unknown_ = false, ignore_merges_ = false;
   std::string prefix_, suffix_;            // continuing_subword_prefix, end_of_word_suffix

@@ -53,6 +53,8 @@ class CudaBackend final : public Backend {
   void glu_bwd(Tensor dg, Tensor du, Acc acc_g, Acc acc_u, Tensor dy, Tensor g, Tensor u, Activation act) override;
   void add(Tensor y, Tensor a, Tensor b) override;
   void add_bwd(Tensor da, Acc acc, Tensor dy) override;
+  void softcap(Tensor y, Tensor x, float cap) override;
+  void softcap_bwd(Tensor dx, Acc acc, Tensor dy, Tensor y, float cap) override;
   void mse(Tensor dy, Tensor y, Tensor target, i64 tokens, bool skip_last, const TuningState& state) override;
   void cross_entropy(Tensor nll, Tensor logits, Tensor target) override;
   void cross_entropy_bwd(Tensor dlogits, Tensor logits, Tensor target) override;

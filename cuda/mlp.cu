@@ -1,4 +1,4 @@
-// The gated unit and the residual: elementwise, 16 bytes a thread, bound by memory.
+// The gated unit, the residual, the soft limit: elementwise, 16 bytes a thread, bound by memory.
 #include "cuda/backend.h"
 
 namespace signround::cuda {
@@ -61,6 +61,26 @@ __global__ void add_bwd_kernel(T* da, bool add, const T* dy, i64 n) {
   accumulate<V>(da + i, add, [&](int v) { return widened(back.x[v]); });
 }
 
+template <int V, class T>
+__global__ void softcap_kernel(T* y, const T* x, float cap, i64 n) {
+  const i64 i = global_thread() * V;
+  if (i >= n) return;
+  const Pack<T, V> in = load<V>(x + i);
+  accumulate<V>(y + i, false, [&](int v) { return cap * tanhf(widened(in.x[v]) / cap); });
+}
+
+// dx = dy o (1 - (y / cap)^2)
+template <int V, class T>
+__global__ void softcap_bwd_kernel(T* dx, bool add, const T* dy, const T* y, float cap, i64 n) {
+  const i64 i = global_thread() * V;
+  if (i >= n) return;
+  const Pack<T, V> back = load<V>(dy + i), out = load<V>(y + i);
+  accumulate<V>(dx + i, add, [&](int v) {
+    const float t = widened(out.x[v]) / cap;
+    return widened(back.x[v]) * (1 - t * t);
+  });
+}
+
 template <class F>
 void with_act(Activation act, F f) {
   if (act == Activation::silu) f(Silu{});
@@ -118,6 +138,30 @@ void CudaBackend::add_bwd(Tensor da, Acc acc, Tensor dy) {
     });
   });
   launched("add_bwd");
+}
+
+void CudaBackend::softcap(Tensor y, Tensor x, float cap) {
+  fits(y.size() == x.size() && cap > 0, "softcap");
+  const i64 n = y.size();
+  with_activation([&]<class T>(T) {
+    with_width<T>(n, {y.data, x.data}, [&](auto V) {
+      softcap_kernel<V><<<blocks_for(divide_up(n, V)), kBlock, 0, stream_>>>(y.as<T>(), x.as<T>(), cap, n);
+    });
+  });
+  launched("softcap");
+}
+
+void CudaBackend::softcap_bwd(Tensor dx, Acc acc, Tensor dy, Tensor y, float cap) {
+  if (!dx) return;
+  fits(dx.size() == y.size() && dy.size() == y.size() && cap > 0, "softcap_bwd");
+  const i64 n = dy.size();
+  with_activation([&]<class T>(T) {
+    with_width<T>(n, {dx.data, dy.data, y.data}, [&](auto V) {
+      softcap_bwd_kernel<V><<<blocks_for(divide_up(n, V)), kBlock, 0, stream_>>>(dx.as<T>(), acc == Acc::add, dy.as<T>(),
+                                                                                  y.as<T>(), cap, n);
+    });
+  });
+  launched("softcap_bwd");
 }
 
 }  // namespace signround::cuda

@@ -157,6 +157,17 @@ inline OpCase add_case(i64 rows, i64 cols) {
           }};
 }
 
+inline OpCase softcap_case(i64 rows, i64 cols, float cap) {
+  return {cat("softcap ", rows, "x", cols), {{rows, cols}}, 1, {rows, cols}, {},
+          [=](Backend& b, In x, Tensor y, In) { b.softcap(y, x[0], cap); },
+          [=](Backend& b, In d, Acc acc, Tensor dy, In, Tensor y, In) { b.softcap_bwd(d[0], acc, dy, y, cap); },
+          [=](const Values& x) {
+            std::vector<double> y = x[0];
+            for (double& v : y) v = cap * std::tanh(v / cap);
+            return y;
+          }};
+}
+
 inline OpCase embed_case(i64 rows, i64 cols, i64 vocabulary, float scale) {
   std::vector<i32> ids;
   for (i64 n = 0; n < rows; ++n) ids.push_back(static_cast<i32>(n * n % vocabulary));  // some twice, some never

@@ -95,6 +95,12 @@ TEST_CASE("cuda: norm, rope, mlp") {
         lab.backend.add(y, a, b);
         lab.backend.add_bwd(da, acc, a);
       });
+      compare(cat("softcap ", e.rows, "x", e.cols), [&](Lab& lab) {
+        const Tensor x = lab.in(e.rows, e.cols, -6, 6), dy = lab.in(e.rows, e.cols), y = lab.out(e.rows, e.cols);
+        const Tensor dx = lab.gradient(e.rows, e.cols, acc), given = lab.in(e.rows, e.cols, -2, 2);
+        lab.backend.softcap(y, x, 2);
+        lab.backend.softcap_bwd(dx, acc, dy, given, 2);
+      });
     }
 }
 

@@ -41,6 +41,7 @@ std::vector<OpCase> small_cases() {
           glu_case(3, 19, Activation::silu),
           glu_case(3, 19, Activation::gelu_tanh),
           add_case(3, 11),
+          softcap_case(3, 11, 0.75f),
           embed_case(7, 5, 6, 1),
           embed_case(4, 9, 3, 2.5f),
           cross_entropy_case(7, 37)};
@@ -59,6 +60,7 @@ std::vector<OpCase> large_cases() {
           glu_case(131, 403, Activation::silu),
           glu_case(131, 403, Activation::gelu_tanh),
           add_case(131, 403),
+          softcap_case(131, 403, 0.75f),
           embed_case(171, 403, 57, 1.5f),
           cross_entropy_case(37, 5003)};
 }

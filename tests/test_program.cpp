@@ -27,7 +27,7 @@ Config tiny_config(bool biases) {
   c.head_dim = 6;
   c.vocab = 11;
   c.norm_eps = 1e-5f;
-  c.attention_bias = c.mlp_bias = biases;
+  c.qkv_bias = c.o_bias = c.mlp_bias = biases;
   c.rope.inv_freq = {1.0, 0.2, 0.04};
   return c;
 }

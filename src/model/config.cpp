@@ -3,10 +3,11 @@
 #include <cmath>
 #include <numbers>
 
-namespace signround {
-namespace {
+#include "model/family.h"
 
-i64 in_range(const Json& json, const char* key, i64 low, i64 high, i64 fallback = -1) {
+namespace signround {
+
+i64 in_range(const Json& json, const char* key, i64 low, i64 high, i64 fallback) {
   const i64 value = fallback < 0 ? json.integer(key) : json.integer(key, fallback);
   check(value >= low && value <= high, ErrorKind::bad_input, key, " is ", value, "; it must lie in ", low, "..", high);
   return value;
@@ -18,10 +19,41 @@ double positive(const Json& json, const char* key, double fallback) {
   return value;
 }
 
-Activation read_activation(const std::string& name) {
+double positive_or_none(const Json& json, const char* key, double fallback) {
+  const Json* found = json.find(key);
+  return found ? (found->is_null() ? 0 : positive(json, key, 0)) : fallback;
+}
+
+void refuse(const Json& json, const char* key) {
+  check(!json.boolean(key, false), ErrorKind::bad_input, key, " is true, which is not supported");
+}
+
+const Json& object_or_empty(const Json& json, const char* key) {
+  static const Json kEmpty = Json::object({});
+  const Json* found = json.find(key);
+  return found && !found->is_null() ? *found : kEmpty;
+}
+
+std::vector<bool> read_sliding(const Json& json, i64 layers) {
+  const Json* types = json.find("layer_types");
+  std::vector<bool> sliding;
+  if (!types || types->is_null()) return sliding;
+  for (const Json& type : types->array()) {
+    check(type.string() == "sliding_attention" || type.string() == "full_attention", ErrorKind::bad_input, "layer_types has ",
+          quote(type.string()), ", which is not supported; supported: full_attention, sliding_attention");
+    sliding.push_back(type.string() == "sliding_attention");
+  }
+  check(static_cast<i64>(sliding.size()) == layers, ErrorKind::bad_input, "layer_types names ", sliding.size(), " layers of ",
+        layers);
+  return sliding;
+}
+
+namespace {
+
+Activation read_activation(const char* key, const std::string& name) {
   if (name == "silu" || name == "swish") return Activation::silu;
   if (name == "gelu_pytorch_tanh" || name == "gelu_new") return Activation::gelu_tanh;
-  fail(ErrorKind::bad_input, "hidden_act \"", name, "\" is not supported; supported: silu, gelu_pytorch_tanh");
+  fail(ErrorKind::bad_input, key, " \"", name, "\" is not supported; supported: silu, gelu_pytorch_tanh");
 }
 
 DType read_dtype(const std::string& name) {
@@ -52,19 +84,7 @@ void scale_llama3(RopeTable& table, const Json& scaling) {
 
 }  // namespace
 
-RopeTable read_rope(const Json& json, i64 rotary_dim) {
-  // Newer files hold everything in rope_parameters; older ones rope_theta beside rope_scaling.
-  static const Json kNone = Json::object({});
-  const auto object_or_none = [&](const char* key) -> const Json& {
-    const Json* found = json.find(key);
-    return found && !found->is_null() ? *found : kNone;
-  };
-  const Json& parameters = object_or_none("rope_parameters");
-  const Json& scaling =
-      parameters.find("rope_type") || parameters.find("rope_theta") ? parameters : object_or_none("rope_scaling");
-  const double theta =
-      parameters.find("rope_theta") ? positive(parameters, "rope_theta", 0) : positive(json, "rope_theta", 10000);
-
+RopeTable read_rope(const Json& scaling, double theta, i64 rotary_dim) {
   RopeTable table;
   for (i64 i = 0; i < rotary_dim / 2; ++i)
     table.inv_freq.push_back(std::pow(theta, -2 * static_cast<double>(i) / static_cast<double>(rotary_dim)));
@@ -81,11 +101,14 @@ RopeTable read_rope(const Json& json, i64 rotary_dim) {
   return table;
 }
 
-Config read_config(const Json& json) {
-  Config c;
-  const Json::Array& architectures = json.array("architectures");
-  check(architectures.size() == 1, ErrorKind::bad_input, "architectures must name one class, but names ", architectures.size());
-  c.architecture = architectures[0].string();
+RopeTable read_rope(const Json& json, i64 rotary_dim, double default_theta) {
+  const Json& parameters = object_or_empty(json, "rope_parameters");
+  const bool newer = parameters.find("rope_type") || parameters.find("rope_theta");
+  const double theta = positive(parameters.find("rope_theta") ? parameters : json, "rope_theta", default_theta);
+  return read_rope(newer ? parameters : object_or_empty(json, "rope_scaling"), theta, rotary_dim);
+}
+
+void read_decoder(Config& c, const Json& json, const ConfigKeys& keys) {
   c.hidden = in_range(json, "hidden_size", 1, 1 << 20);
   c.ffn = in_range(json, "intermediate_size", 1, 1 << 22);
   c.layers = in_range(json, "num_hidden_layers", 1, 4096);
@@ -100,16 +123,20 @@ Config read_config(const Json& json) {
   check(c.head_dim % 2 == 0, ErrorKind::bad_input, "head_dim ", c.head_dim, " is odd: rotary positions need pairs");
   c.vocab = in_range(json, "vocab_size", 1, 1 << 24);
   c.max_positions = in_range(json, "max_position_embeddings", 1, i64{1} << 32, 2048);
-  c.norm_eps = static_cast<float>(positive(json, "rms_norm_eps", 1e-6));
-  c.activation = read_activation(json.string("hidden_act", "silu"));
-  c.tied_head = json.boolean("tie_word_embeddings", false);
-  c.attention_bias = json.boolean("attention_bias", false);
-  c.mlp_bias = json.boolean("mlp_bias", false);
-  c.dtype = read_dtype(json.string("dtype", json.string("torch_dtype", "float32")));
-  c.rope = read_rope(json, c.head_dim);
-  return c;
+  c.norm_eps = static_cast<float>(positive(json, keys.norm_eps, 1e-6));
+  c.activation = read_activation(keys.activation, json.string(keys.activation, keys.default_activation));
+  c.tied_head = json.boolean("tie_word_embeddings", keys.tied_head);
+  c.rope = read_rope(json, c.head_dim, keys.rope_theta);
 }
 
-i64 Config::parameters() const { return layers * (hidden * head_dim * (2 * heads + 2 * kv_heads) + 3 * hidden * ffn); }
+Config read_config(const Json& json) {
+  Config c;
+  const Json::Array& architectures = json.array("architectures");
+  check(architectures.size() == 1, ErrorKind::bad_input, "architectures must name one class, but names ", architectures.size());
+  c.architecture = architectures[0].string();
+  c.dtype = read_dtype(json.string("dtype", json.string("torch_dtype", "float32")));
+  family_of(c).read(c, json);
+  return c;
+}
 
 }  // namespace signround

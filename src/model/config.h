@@ -1,4 +1,5 @@
-// The numbers of a model, read from config.json and checked: nothing absurd gets further than this.
+// The numbers of a model, read from config.json and checked: nothing absurd gets further than this. What a family means by its
+// keys is told by its reader in arch/; here is what readers share.
 #pragma once
 #include <string>
 #include <vector>
@@ -8,23 +9,73 @@
 
 namespace signround {
 
+enum class QkNorm : u8 { none, head, all };  // RMSNorm of q and k before they rotate: of each head, of the whole row
+
+// By layer: which earlier keys a query sees, and whether its positions rotate.
+struct LayerConfig {
+  i64 window = 0;  // 0: all of them
+  bool rotates = true;
+};
+
 struct Config {
   std::string architecture;  // "LlamaForCausalLM"
   i64 hidden = 0, ffn = 0, layers = 0, heads = 0, kv_heads = 0, head_dim = 0, vocab = 0;
   i64 max_positions = 0;
-  float norm_eps = 0;
+  float norm_eps = 0, norm_plus = 0;  // norm_plus: 1 where norms store w - 1
   Activation activation = Activation::silu;
-  bool tied_head = false, attention_bias = false, mlp_bias = false;
-  RopeTable rope;
-  DType dtype = DType::bf16;  // of the weights, as the file claims; each tensor's own type decides
+  bool tied_head = false, qkv_bias = false, o_bias = false, mlp_bias = false;
+  QkNorm qk_norm = QkNorm::none;
+  float embed_scale = 1;
+  float attention_scale = 0;                 // 0: 1 / sqrt(head_dim)
+  float attention_softcap = 0, logit_softcap = 0;  // 0: none
+  RopeTable rope, local_rope;                // local_rope: of layers with a window; empty: as the others
+  std::vector<LayerConfig> layer;            // by layer; empty: all as LayerConfig says
+  DType dtype = DType::bf16;                 // of the weights, as the file claims; each tensor's own type decides
 
-  i64 parameters() const;  // linear weights of all blocks
+  LayerConfig layer_config(i64 index) const { return layer.empty() ? LayerConfig{} : layer[static_cast<size_t>(index)]; }
 };
 
-// Throws Error{bad_input} naming the key and its value.
+// Throws Error{bad_input} naming the key and its value, or the architecture if it is not supported.
 Config read_config(const Json& json);
 
-// inv_freq[i] = theta^(-2i/d), rescaled as `rope_scaling` says: none, "default", "linear", "llama3".
-RopeTable read_rope(const Json& json, i64 rotary_dim);
+// ---- for the readers of families
+
+// What the keys of a decoder are called, and what holds where one is absent.
+struct ConfigKeys {
+  const char* norm_eps = "rms_norm_eps";
+  const char* activation = "hidden_act";
+  const char* default_activation = "silu";
+  bool tied_head = false;
+  double rope_theta = 10000;
+};
+
+// Sizes, norm, activation, head and rotary positions. Throws as read_config.
+void read_decoder(Config& c, const Json& json, const ConfigKeys& keys = {});
+
+i64 in_range(const Json& json, const char* key, i64 low, i64 high, i64 fallback = -1);  // no fallback: the key must be there
+double positive(const Json& json, const char* key, double fallback);
+double positive_or_none(const Json& json, const char* key, double fallback);  // 0: the key is null
+void refuse(const Json& json, const char* key);                               // if it is true
+
+// Layers with a window of so many positions (0: none at all): those that layer_types calls "sliding_attention", or else, where
+// there is no such key, those that `windowed` names.
+template <class F>
+void read_windows(Config& c, const Json& json, i64 window, F windowed);
+std::vector<bool> read_sliding(const Json& json, i64 layers);  // of layer_types; empty: there is no such key
+
+template <class F>
+void read_windows(Config& c, const Json& json, i64 window, F windowed) {
+  const std::vector<bool> sliding = read_sliding(json, c.layers);
+  c.layer.resize(static_cast<size_t>(c.layers));
+  for (i64 i = 0; i < c.layers; ++i)
+    if (sliding.empty() ? windowed(i) : sliding[static_cast<size_t>(i)]) c.layer[static_cast<size_t>(i)].window = window;
+}
+
+// inv_freq[i] = theta^(-2i/d), rescaled as `scaling` says: none, "default", "linear", "llama3".
+RopeTable read_rope(const Json& scaling, double theta, i64 rotary_dim);
+// The same for a model with one kind of layers: newer files hold everything in rope_parameters, older ones rope_theta beside
+// rope_scaling.
+RopeTable read_rope(const Json& json, i64 rotary_dim, double default_theta = 10000);
+const Json& object_or_empty(const Json& json, const char* key);
 
 }  // namespace signround

@@ -75,6 +75,7 @@ void Executor::forward(size_t index, bool original) const {
     case Op::attention: return backend_.attention(y, stat, x, x1, x2, with_rows(a.attention, plan_));
     case Op::glu: return backend_.glu(y, x, x1, a.activation);
     case Op::add: return backend_.add(y, x, x1);
+    case Op::softcap: return backend_.softcap(y, x, a.cap);
   }
 }
 
@@ -103,6 +104,7 @@ void Executor::backward(size_t index, Acc dw_acc) const {
       for (size_t i = 0; i < 2; ++i)
         if (p.grad_in[i]) backend_.add_bwd(d(i), p.acc[i], dy);
       return;
+    case Op::softcap: return backend_.softcap_bwd(d(0), p.acc[0], dy, y, a.cap);
   }
 }
 

@@ -13,6 +13,7 @@ const OpTraits& traits(Op op) {
       {"attention", 0b111, 0b111, 0b11},  // q, k, v, o, lse
       {"glu", 0b11, 0b11, 0},         // g, u
       {"add", 0b11, 0, 0},            //
+      {"softcap", 0b1, 0, 0b1},       // y
   };
   return kTraits[static_cast<int>(op)];
 }
@@ -53,12 +54,13 @@ int Builder::embed(int ids, const std::string& name, i64 vocab, i64 cols, float 
   return s.out[0];
 }
 
-int Builder::rms(int x, const std::string& name, float eps, float plus) {
+int Builder::rms(int x, const std::string& name, float eps, float plus, i64 width) {
+  if (width == 0) width = cols(x);
   Step& s = step(Op::rms, name, {x}, cols(x));
-  s.weight = weight(name + ".weight", cols(x), 0, false);
+  s.weight = weight(name + ".weight", width, 0, false);
   s.args.eps = eps;
   s.args.plus = plus;
-  s.out[1] = slot(SlotKind::statistic, 1, name + " 1/rms");
+  s.out[1] = slot(SlotKind::statistic, cols(x) / width, name + " 1/rms");
   return s.out[0];
 }
 
@@ -94,5 +96,11 @@ int Builder::glu(int gate, int up, Activation activation) {
 }
 
 int Builder::add(int a, int b) { return step(Op::add, "add", {a, b}, cols(a)).out[0]; }
+
+int Builder::softcap(int x, float cap) {
+  Step& s = step(Op::softcap, "softcap", {x}, cols(x));
+  s.args.cap = cap;
+  return s.out[0];
+}
 
 }  // namespace signround

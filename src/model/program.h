@@ -9,7 +9,7 @@
 
 namespace signround {
 
-enum class Op : u8 { embed, rms, linear, rope, attention, glu, add };
+enum class Op : u8 { embed, rms, linear, rope, attention, glu, add, softcap };
 
 // The numbers of a step. Each op reads its own; batch and tokens of the shapes are filled in when the plan is made.
 struct OpArgs {
@@ -19,6 +19,7 @@ struct OpArgs {
   RopeShape rope{};            // rope
   AttentionShape attention{};  // attention
   Activation activation{};     // glu
+  float cap = 0;               // softcap
 };
 
 struct Step {
@@ -81,12 +82,14 @@ class Builder {
   void output(int x) { program_.output = x; }
 
   int embed(int ids, const std::string& name, i64 vocab, i64 cols, float scale = 1);
-  int rms(int x, const std::string& name, float eps, float plus = 0);
+  // width: columns that one norm runs over, such as those of a head; 0: all.
+  int rms(int x, const std::string& name, float eps, float plus = 0, i64 width = 0);
   int linear(int x, const std::string& name, i64 out, bool bias = false);
   int rope(int x, const RopeTable& table, RopeShape shape);
   int attention(int q, int k, int v, const AttentionShape& shape);
   int glu(int gate, int up, Activation activation);
   int add(int a, int b);
+  int softcap(int x, float cap);
 
   Program finish() { return std::move(program_); }
 

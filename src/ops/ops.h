@@ -90,6 +90,10 @@ struct Backend : Allocator {
   virtual void add(Tensor y, Tensor a, Tensor b) = 0;
   virtual void add_bwd(Tensor da, Acc acc, Tensor dy) = 0;  // once for each of a, b
 
+  // ---- soft limit of logits.   y = cap * tanh(x / cap).   Keeps y.   dx = dy o (1 - (y / cap)^2)
+  virtual void softcap(Tensor y, Tensor x, float cap) = 0;
+  virtual void softcap_bwd(Tensor dx, Acc acc, Tensor dy, Tensor y, float cap) = 0;
+
   // ---- losses.
   // Squared error:   loss[step] += mean((y - target)^2) over the tokens that count;  dy = 2 (y - target).
   //   dy is the gradient of the sum, not of the mean: SignRound uses only its sign: nothing can underflow. With skip_last the

@@ -1,39 +1,76 @@
 // Llama 1, 2, 3 and everything with their layout: grouped-query attention, rotary positions, RMSNorm, SwiGLU.
-#include <cmath>
-
+#include "model/arch/parts.h"
 #include "model/family.h"
 
 namespace signround {
 
+void read_llama(Config& c, const Json& json) {
+  read_decoder(c, json);
+  c.qkv_bias = c.o_bias = json.boolean("attention_bias", false);
+  c.mlp_bias = json.boolean("mlp_bias", false);
+}
+
+// Mistral: every layer has a window.
+void read_mistral(Config& c, const Json& json) {
+  read_decoder(c, json);
+  const Json* window = json.find("sliding_window");
+  if (window && window->is_null()) return;
+  c.layer.assign(static_cast<size_t>(c.layers), {.window = in_range(json, "sliding_window", 1, i64{1} << 32, 4096)});
+}
+
+// Qwen 2 and 2.5: biases on q, k and v alone; the upper layers may have a window.
+void read_qwen2(Config& c, const Json& json) {
+  read_decoder(c, json);
+  c.qkv_bias = true;
+  const i64 window = json.boolean("use_sliding_window", false) ? in_range(json, "sliding_window", 1, i64{1} << 32, 4096) : 0;
+  const i64 first = in_range(json, "max_window_layers", 0, 1 << 20, 28);
+  read_windows(c, json, window, [&](i64 layer) { return layer >= first; });
+}
+
+// Qwen 3: a norm on each head of q and k instead of the biases.
+void read_qwen3(Config& c, const Json& json) {
+  read_qwen2(c, json);
+  c.qkv_bias = c.o_bias = json.boolean("attention_bias", false);
+  c.qk_norm = QkNorm::head;
+}
+
+// SmolLM 3: some layers, every fourth by default, do not rotate; those may have a window.
+void read_smollm3(Config& c, const Json& json) {
+  read_decoder(c, json, {.tied_head = true, .rope_theta = 2e6});
+  c.qkv_bias = c.o_bias = json.boolean("attention_bias", false);
+  c.mlp_bias = json.boolean("mlp_bias", false);
+  const Json* listed = json.find("no_rope_layers");
+  const i64 interval = in_range(json, "no_rope_layer_interval", 1, 1 << 20, 4);
+  const Json::Array* rotates = listed && !listed->is_null() ? &listed->array() : nullptr;
+  check(!rotates || static_cast<i64>(rotates->size()) >= c.layers, ErrorKind::bad_input, "no_rope_layers is shorter than ",
+        c.layers, " layers");
+  c.layer.resize(static_cast<size_t>(c.layers));
+  for (size_t i = 0; i < c.layer.size(); ++i)
+    c.layer[i].rotates = rotates ? (*rotates)[i].integer() != 0 : (static_cast<i64>(i) + 1) % interval != 0;
+  const i64 window = json.boolean("use_sliding_window", false) ? in_range(json, "sliding_window", 1, i64{1} << 32) : 0;
+  read_windows(c, json, window, [&](i64 layer) { return !c.layer_config(layer).rotates; });
+}
+
 Program llama_embedding(const Config& c) {
   Builder b("model.");
-  b.output(b.embed(b.ids(), "embed_tokens", c.vocab, c.hidden));
+  b.output(b.embed(b.ids(), "embed_tokens", c.vocab, c.hidden, c.embed_scale));
   return b.finish();
 }
 
 Program llama_block(const Config& c, i64 layer) {
   Builder b(cat("model.layers.", layer, "."));
-  const RopeShape turn{.head_dim = c.head_dim, .rotary_dim = c.head_dim};
-  const AttentionShape attention{.heads = c.heads, .kv_heads = c.kv_heads, .head_dim = c.head_dim,
-                                 .scale = 1 / std::sqrt(static_cast<float>(c.head_dim))};
-  const i64 q_cols = c.heads * c.head_dim, kv_cols = c.kv_heads * c.head_dim;
-
   int x = b.input(c.hidden);
-  int h = b.rms(x, "input_layernorm", c.norm_eps);
-  const int q = b.rope(b.linear(h, "self_attn.q_proj", q_cols, c.attention_bias), c.rope, turn);
-  const int k = b.rope(b.linear(h, "self_attn.k_proj", kv_cols, c.attention_bias), c.rope, turn);
-  const int v = b.linear(h, "self_attn.v_proj", kv_cols, c.attention_bias);
-  x = b.add(x, b.linear(b.attention(q, k, v, attention), "self_attn.o_proj", c.hidden, c.attention_bias));
-  h = b.rms(x, "post_attention_layernorm", c.norm_eps);
-  const int gate = b.linear(h, "mlp.gate_proj", c.ffn, c.mlp_bias), up = b.linear(h, "mlp.up_proj", c.ffn, c.mlp_bias);
-  x = b.add(x, b.linear(b.glu(gate, up, c.activation), "mlp.down_proj", c.hidden, c.mlp_bias));
+  x = b.add(x, self_attention(b, c, layer, b.rms(x, "input_layernorm", c.norm_eps, c.norm_plus)));
+  x = b.add(x, gated_mlp(b, c, b.rms(x, "post_attention_layernorm", c.norm_eps, c.norm_plus)));
   b.output(x);
   return b.finish();
 }
 
 Program llama_head(const Config& c) {
   Builder b("");
-  b.output(b.linear(b.rms(b.input(c.hidden), "model.norm", c.norm_eps), c.tied_head ? "model.embed_tokens" : "lm_head", c.vocab));
+  const int h = b.rms(b.input(c.hidden), "model.norm", c.norm_eps, c.norm_plus);
+  const int logits = b.linear(h, c.tied_head ? "model.embed_tokens" : "lm_head", c.vocab);
+  b.output(c.logit_softcap > 0 ? b.softcap(logits, c.logit_softcap) : logits);
   return b.finish();
 }
 

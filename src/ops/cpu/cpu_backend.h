@@ -190,6 +190,17 @@ class CpuBackend final : public Backend {
     SIGNROUND_ISA::add_bwd(da.as<T>(), acc, dy.as<T>(), dy.size());
   }
 
+  // ---- soft limit
+  void softcap(Tensor y, Tensor x, float cap) override {
+    fits(y.size() == x.size() && cap > 0, "softcap");
+    SIGNROUND_ISA::softcap(y.as<T>(), x.as<T>(), T(cap), y.size());
+  }
+  void softcap_bwd(Tensor dx, Acc acc, Tensor dy, Tensor y, float cap) override {
+    if (!dx) return;
+    fits(dx.size() == y.size() && dy.size() == y.size() && cap > 0, "softcap_bwd");
+    SIGNROUND_ISA::softcap_bwd(dx.as<T>(), acc, dy.as<T>(), y.as<T>(), T(cap), y.size());
+  }
+
   // ---- losses
   void mse(Tensor dy, Tensor y, Tensor target, i64 tokens, bool skip_last, const TuningState& state) override {
     fits(dy.size() == y.size() && y.size() == target.size() && tokens > 0 && y.rows() % tokens == 0, "mse");

@@ -1,4 +1,4 @@
-// The gated unit, the residual, the bias: elementwise.
+// The gated unit, the residual, the bias, the soft limit: elementwise.
 #pragma once
 #include "ops/cpu/math.h"
 #include "ops/cpu/norm.h"
@@ -78,6 +78,22 @@ void glu_bwd(T* dg, T* du, Acc acc_g, Acc acc_u, const T* dy, const T* g, const 
   for_elements(n, [&](i64 first, i64 last) {
     accumulate(dg, acc_g, first, last, [&](i64 i) { return dy[i] * u[i] * activate_slope<Act>(g[i]); });
     accumulate(du, acc_u, first, last, [&](i64 i) { return dy[i] * activate<Act>(g[i]); });
+  });
+}
+
+// y = cap tanh(x / cap)
+template <class T>
+void softcap(T* y, const T* x, T cap, i64 n) {
+  for_elements(n, [&](i64 first, i64 last) {
+    accumulate(y, Acc::set, first, last, [&](i64 i) { return cap * tanh_(x[i] / cap); });
+  });
+}
+
+// dx = dy o (1 - (y / cap)^2)
+template <class T>
+void softcap_bwd(T* dx, Acc acc, const T* dy, const T* y, T cap, i64 n) {
+  for_elements(n, [&](i64 first, i64 last) {
+    accumulate(dx, acc, first, last, [&](i64 i) { return dy[i] * (T(1) - y[i] / cap * (y[i] / cap)); });
   });
 }
 

@@ -1,0 +1,68 @@
+// Gemma: embeddings scaled by sqrt(D), norms that store w - 1, GELU. Gemma 2: four norms a block, softcaps, every other layer
+// with a window. Gemma 3: a norm on each head of q and k, and a rotary base of their own for layers with a window.
+#include <cmath>
+
+#include "model/arch/parts.h"
+#include "model/family.h"
+
+namespace signround {
+namespace {
+
+// Gemma's own files call the activation plain "gelu" in hidden_act and mean the tanh form; later ones have hidden_activation.
+void read_gemma_decoder(Config& c, const Json& json, double theta) {
+  const Json* activation = json.find("hidden_activation");
+  const bool named = activation && !activation->is_null();
+  const bool legacy = !named && json.string("hidden_act", "") == "gelu";
+  read_decoder(c, json, {.activation = named || legacy ? "hidden_activation" : "hidden_act",
+                         .default_activation = "gelu_pytorch_tanh", .tied_head = true, .rope_theta = theta});
+  refuse(json, "use_bidirectional_attention");
+  c.norm_plus = 1;
+  c.embed_scale = std::sqrt(static_cast<float>(c.hidden));
+  c.qkv_bias = c.o_bias = json.boolean("attention_bias", false);
+}
+
+// What Gemma 2 and 3 share. `caps`: the softcaps where the file has none.
+void read_gemma_later(Config& c, const Json& json, double attention_softcap, double logit_softcap) {
+  c.attention_scale = static_cast<float>(1 / std::sqrt(positive(json, "query_pre_attn_scalar", 256)));
+  c.attention_softcap = static_cast<float>(positive_or_none(json, "attn_logit_softcapping", attention_softcap));
+  c.logit_softcap = static_cast<float>(positive_or_none(json, "final_logit_softcapping", logit_softcap));
+}
+
+i64 read_window(const Json& json) { return in_range(json, "sliding_window", 1, i64{1} << 32, 4096); }
+
+}  // namespace
+
+void read_gemma(Config& c, const Json& json) { read_gemma_decoder(c, json, 10000); }
+
+void read_gemma2(Config& c, const Json& json) {
+  read_gemma_decoder(c, json, 10000);
+  read_gemma_later(c, json, 50, 30);
+  read_windows(c, json, read_window(json), [](i64 layer) { return layer % 2 == 0; });
+}
+
+void read_gemma3(Config& c, const Json& json) {
+  read_gemma_decoder(c, json, 1e6);
+  read_gemma_later(c, json, 0, 0);
+  c.qk_norm = QkNorm::head;
+  const char* key = json.find("sliding_window_pattern") ? "sliding_window_pattern" : "_sliding_window_pattern";
+  const i64 period = in_range(json, key, 1, 1 << 20, 6);
+  read_windows(c, json, read_window(json), [&](i64 layer) { return (layer + 1) % period != 0; });
+  // Newer files have both tables in rope_parameters; older ones scale the global one alone.
+  const Json& parameters = object_or_empty(json, "rope_parameters");
+  const Json &global = object_or_empty(parameters, "full_attention"), &local = object_or_empty(parameters, "sliding_attention");
+  if (global.find("rope_theta")) c.rope = read_rope(global, positive(global, "rope_theta", 0), c.head_dim);
+  const double base = positive(json, "rope_local_base_freq", 10000);
+  c.local_rope = read_rope(local, positive(local, "rope_theta", base), c.head_dim);
+}
+
+Program gemma2_block(const Config& c, i64 layer) {
+  Builder b(cat("model.layers.", layer, "."));
+  const auto norm = [&](int x, const char* name) { return b.rms(x, name, c.norm_eps, c.norm_plus); };
+  int x = b.input(c.hidden);
+  x = b.add(x, norm(self_attention(b, c, layer, norm(x, "input_layernorm")), "post_attention_layernorm"));
+  x = b.add(x, norm(gated_mlp(b, c, norm(x, "pre_feedforward_layernorm")), "post_feedforward_layernorm"));
+  b.output(x);
+  return b.finish();
+}
+
+}  // namespace signround

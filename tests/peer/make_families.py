@@ -1,0 +1,92 @@
+#!/usr/bin/env python3
+"""Writes a tiny checkpoint with loud random weights for every family, and what transformers and autograd make of it in float32.
+
+usage: make_families.py [OUTDIR [NAME...]]        (default: tests/data/families, all)
+
+  NAME/                  config.json, model.safetensors (bf16)
+  NAME.safetensors       ids I64 [T]; logits F32 [T, vocab]; for each block i, with P the prefix of its weights:
+                           P.in, P.out, P.target F32 [T, D]; P.grad.LAYER.weight F32: d mean((out - target)^2) / d weight"""
+import os
+import sys
+
+import torch
+import transformers
+from safetensors.torch import save_file
+
+TOKENS, VOCAB, LAYERS = 20, 64, 2
+SIZES = dict(vocab_size=VOCAB, hidden_size=32, intermediate_size=64, num_hidden_layers=LAYERS, num_attention_heads=4,
+             num_key_value_heads=2, max_position_embeddings=64, bos_token_id=1, eos_token_id=2, pad_token_id=0)
+WINDOWS = ["sliding_attention", "full_attention"]
+
+# architecture, options, prefix of the blocks
+FAMILIES = {
+    "mistral": ("Mistral", dict(sliding_window=7, head_dim=16)),
+    "qwen2": ("Qwen2", dict(use_sliding_window=True, sliding_window=6, max_window_layers=1)),
+    "qwen3": ("Qwen3", dict(head_dim=16, rope_parameters=dict(rope_type="default", rope_theta=1e6))),
+    "smollm3": ("SmolLM3", dict(no_rope_layers=[1, 0])),
+    "olmo2": ("Olmo2", dict()),
+    "gemma": ("Gemma", dict(head_dim=16, num_key_value_heads=1)),
+    "gemma2": ("Gemma2", dict(head_dim=16, sliding_window=5, query_pre_attn_scalar=24, attn_logit_softcapping=3.0,
+                              final_logit_softcapping=2.0)),
+    "gemma3": ("Gemma3", dict(head_dim=16, sliding_window=5, query_pre_attn_scalar=24, layer_types=WINDOWS,
+                              rope_parameters=dict(full_attention=dict(rope_type="linear", factor=8.0, rope_theta=1e6),
+                                                   sliding_attention=dict(rope_type="default", rope_theta=1e4)))),
+}
+
+
+def loud(model, seed):
+    gen = torch.Generator().manual_seed(seed)
+    for name, p in model.named_parameters():
+        x = torch.randn(p.shape, generator=gen)
+        if p.dim() > 1:
+            p.data = x * (0.5 if "embed" in name else 1.5 / p.shape[-1] ** 0.5)
+        else:
+            p.data = (p.data.mean().round() if "weight" in name else 0) + 0.3 * x  # 1, or 0 where w - 1 is stored
+
+
+def make(outdir, name):
+    family, options = FAMILIES[name][:2]
+    config_class = getattr(transformers, family + "TextConfig", None) or getattr(transformers, family + "Config")
+    model_class = getattr(transformers, family + "ForCausalLM", None) or getattr(transformers, family + "LMHeadModel")
+    folder = os.path.join(outdir, name)
+    model = model_class(config_class(**{**SIZES, **options}))
+    loud(model, 5)
+    model.to(torch.bfloat16).save_pretrained(folder)
+    if os.path.exists(os.path.join(folder, "generation_config.json")):
+        os.remove(os.path.join(folder, "generation_config.json"))
+    model = model_class.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
+
+    ids = torch.randint(3, VOCAB, (1, TOKENS), generator=torch.Generator().manual_seed(11))
+    blocks = next(m for m in model.modules() if isinstance(m, torch.nn.ModuleList) and len(m) == LAYERS)
+    prefix = next(n for n, m in model.named_modules() if m is blocks)
+    seen = {}
+    for i, block in enumerate(blocks):
+        block.register_forward_hook(lambda m, args, kwargs, out, i=i: seen.__setitem__(i, (args, kwargs, out)), with_kwargs=True)
+    with torch.no_grad():
+        logits = model(ids, use_cache=False).logits[0]
+    out = {"ids": ids[0], "logits": logits.contiguous()}
+    gen = torch.Generator().manual_seed(13)
+    for i, block in enumerate(blocks):
+        args, kwargs, _ = seen[i]
+        x = args[0] if args else kwargs["hidden_states"]
+        model.zero_grad()
+        y = block(*args, **kwargs)
+        y = y[0] if isinstance(y, tuple) else y
+        target = torch.randn(y.shape, generator=gen)
+        torch.nn.functional.mse_loss(y, target).backward()
+        p = f"{prefix}.{i}."
+        out.update({p + "in": x[0].contiguous(), p + "out": y[0].detach().contiguous(), p + "target": target[0]})
+        for weight, parameter in block.named_parameters():
+            if parameter.dim() > 1:
+                out[f"{p}grad.{weight}"] = parameter.grad.contiguous()
+    save_file(out, os.path.join(outdir, name + ".safetensors"))
+    nll = torch.nn.functional.cross_entropy(logits[:-1], ids[0, 1:])
+    size = sum(os.path.getsize(os.path.join(folder, f)) for f in os.listdir(folder))
+    print(f"{name}: perplexity {nll.exp().item():.4g}, largest logit {logits.abs().max().item():.3g}, largest state "
+          f"{y.abs().max().item():.3g}, {size} + {os.path.getsize(os.path.join(outdir, name + '.safetensors'))} bytes")
+
+
+here = os.path.dirname(os.path.abspath(__file__))
+outdir = sys.argv[1] if len(sys.argv) > 1 else os.path.join(here, "..", "data", "families")
+for name in sys.argv[2:] or FAMILIES:
+    make(outdir, name)

@@ -8,9 +8,9 @@ another Unicode version. The pre-tokenizers Digits and Punctuation carry tables 
 import tokenizers
 from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers
 
+from table_text import POINTS, SURROGATES, emit, emit_ranges
+
 NAMES = "Lu Ll Lt Lm Lo Mn Mc Me Nd Nl No Pc Pd Ps Pe Pi Pf Po Sm Sc Sk So Zs Zl Zp Cc Cf Cs Co Cn".split()
-SURROGATES = range(0xD800, 0xE000)
-POINTS = [c for c in range(0x110000) if c not in SURROGATES]
 TEXT = "".join(map(chr, POINTS))
 
 
@@ -33,31 +33,6 @@ def word_characters():
     asked.add_tokens([AddedToken("zz", single_word=True, normalized=False)])
     encodings = asked.encode_batch([chr(c) + "zz" for c in POINTS])
     return {c for c, e in zip(POINTS, encodings) if 1 not in e.ids}
-
-
-def ranges(points):
-    found = []
-    for c in sorted(points):
-        if found and found[-1][1] == c - 1:
-            found[-1][1] = c
-        else:
-            found.append([c, c])
-    return found
-
-
-def emit(comment, declaration, items):
-    print(f"\n// {comment}\n{declaration} = {{")
-    line = " "
-    for item in items:
-        if len(line) + len(item) + 2 > 130:
-            print(line)
-            line = " "
-        line += f" {item},"
-    print(line + "\n};")
-
-
-def emit_ranges(comment, name, points):
-    emit(comment, f"constexpr CodeRange {name}[]", [f"{{0x{a:X},0x{b:X}}}" for a, b in ranges(points)])
 
 
 category = {c: NAMES.index("Cs") for c in SURROGATES}

@@ -1,6 +1,9 @@
 #include "text/normalize.h"
 
+#include "text/byte_level.h"
+#include "text/normal_form.h"
 #include "text/pattern.h"
+#include "text/unicode.h"
 #include "text/unsupported.h"
 
 namespace signround {
@@ -37,6 +40,27 @@ Normalizer replace(const Json& json) {
   };
 }
 
+Normalizer strip(const Json& json) {
+  return [left = json.boolean("strip_left"), right = json.boolean("strip_right")](std::string& text) {
+    size_t begin = 0, end = text.size();
+    for (size_t next = 0; left && begin < end && white_space().contains(next_code_point(text, next));) begin = next;
+    for (size_t before = end; right && before > begin && white_space().contains(previous_code_point(text, before));) end = before;
+    text = text.substr(begin, end - begin);
+  };
+}
+
+Normalizer byte_level() {
+  return [](std::string& text) {
+    std::string out;
+    for (const char byte : text) append_byte_symbol(out, static_cast<u8>(byte));
+    text = std::move(out);
+  };
+}
+
+Normalizer normal_form(NormalForm form) {
+  return [form](std::string& text) { to_normal_form(text, form); };
+}
+
 }  // namespace
 
 Normalizer make_normalizer(const Json* json) {
@@ -45,6 +69,15 @@ Normalizer make_normalizer(const Json* json) {
   if (type == "Sequence") return sequence(*json);
   if (type == "Prepend") return prepend(*json);
   if (type == "Replace") return replace(*json);
+  if (type == "Strip") return strip(*json);
+  if (type == "NFC") return normal_form(NormalForm::nfc);
+  if (type == "NFD") return normal_form(NormalForm::nfd);
+  if (type == "NFKC") return normal_form(NormalForm::nfkc);
+  if (type == "NFKD") return normal_form(NormalForm::nfkd);
+  if (type == "Lowercase") return to_lower_case;
+  if (type == "StripAccents") return strip_accents;
+  if (type == "Nmt") return clean_white_space;
+  if (type == "ByteLevel") return byte_level();
   unsupported("normalizer ", quote(type));
 }
 

@@ -6,6 +6,7 @@
 #include "text/byte_level.h"
 #include "text/metaspace.h"
 #include "text/pattern.h"
+#include "text/unicode.h"
 #include "text/unsupported.h"
 
 namespace signround {
@@ -132,6 +133,15 @@ PreTokenizer split_by_pattern(const Json& json) {
                   behavior_named(json.string("behavior")), json.boolean("invert"));
 }
 
+// White space goes; what is between is cut at the characters of `set`.
+PreTokenizer words(const CodeSet& set, Behavior behavior) {
+  return [spaces = splitter(Pattern::any_of(white_space()), Behavior::removed),
+          others = splitter(Pattern::any_of(set), behavior)](Pieces& pieces) {
+    spaces(pieces);
+    others(pieces);
+  };
+}
+
 PreTokenizer sequence(const Json& json) {
   std::vector<PreTokenizer> steps;
   for (const Json& step : json.array("pretokenizers")) steps.push_back(make_pre_tokenizer(&step));
@@ -156,6 +166,10 @@ PreTokenizer make_pre_tokenizer(const Json* json) {
   if (type == "Punctuation") {
     return splitter(Pattern::any_of(punctuation_characters()), behavior_named(json->string("behavior", "Isolated")));
   }
+  if (type == "WhitespaceSplit") return splitter(Pattern::any_of(white_space()), Behavior::removed);
+  if (type == "Whitespace") return words(word_characters(), Behavior::contiguous);
+  if (type == "BertPreTokenizer") return words(punctuation_characters(), Behavior::isolated);
+  if (type == "CharDelimiterSplit") return splitter(Pattern::literal(json->string("delimiter")), Behavior::removed);
   unsupported("pre_tokenizer ", quote(type));
 }
 

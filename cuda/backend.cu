@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "ops/cpu/host_memory.h"
 #include "ops/devices.h"
 
 namespace signround::cuda {
@@ -17,6 +18,9 @@ CudaBackend::CudaBackend(int device, Precision precision, bool graph)
         " has no bf16 matrix products: use --precision fp32");
   name_ = cat("cuda ", properties.name);
   cuda_check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreate");
+  cuda_check(cudaStreamCreateWithFlags(&side_, cudaStreamNonBlocking), "cudaStreamCreate");
+  for (cudaEvent_t* event : {&forked_, &joined_})
+    cuda_check(cudaEventCreateWithFlags(event, cudaEventDisableTiming), "cudaEventCreate");
   for (int i = 0; i < 2; ++i) {
     cuda_check(cudaMallocHost(&staging_[i], kStagingBytes), "pinned memory for transfers");
     cuda_check(cudaEventCreateWithFlags(&events_[i], cudaEventDisableTiming), "cudaEventCreate");
@@ -37,7 +41,8 @@ CudaBackend::~CudaBackend() {
     cudaEventDestroy(events_[i]);
     cudaFreeHost(staging_[i]);
   }
-  cudaStreamDestroy(stream_);
+  for (cudaEvent_t event : {forked_, joined_}) cudaEventDestroy(event);
+  for (cudaStream_t stream : {side_, stream_}) cudaStreamDestroy(stream);
 }
 
 // ---- memory
@@ -71,6 +76,18 @@ void CudaBackend::release(void* data, i64 bytes) noexcept {
   cudaFree(data);  // waits for the kernels that may still use it
   in_use_ -= bytes;
 }
+
+void* CudaBackend::Pinned::allocate(i64 bytes, std::string_view what) {
+  void* data = nullptr;
+  const i64 free = free_host_bytes();
+  const bool fits = bytes <= free && cudaHostAlloc(&data, static_cast<size_t>(bytes), cudaHostAllocDefault) == cudaSuccess;
+  if (!fits) cudaGetLastError();
+  check(fits, ErrorKind::out_of_memory, "out of memory: ", what, " needs ", bytes, " bytes of pinned host memory, ", free,
+        " are free");
+  return data;
+}
+
+void CudaBackend::Pinned::release(void* data, i64) noexcept { cudaFreeHost(data); }
 
 // In pieces through pinned memory: one is copied by the host while the other is on its way. src may be reused on return.
 void CudaBackend::upload(Tensor dst, const void* src) {
@@ -168,7 +185,7 @@ void CudaBackend::copy(Tensor dst, Tensor src) {
   fits(dst.size() == src.size(), "copy");
   if (src.size() == 0) return;
   if (dst.dtype != src.dtype) return convert(dst, src);
-  cuda_check(cudaMemcpyAsync(dst.data, src.data, static_cast<size_t>(src.bytes()), cudaMemcpyDeviceToDevice, stream_), "copy");
+  cuda_check(cudaMemcpyAsync(dst.data, src.data, static_cast<size_t>(src.bytes()), cudaMemcpyDefault, stream_), "copy");
 }
 
 void CudaBackend::fill(Tensor dst, float value) {
@@ -185,7 +202,23 @@ void CudaBackend::fill(Tensor dst, float value) {
   launched("fill");
 }
 
-// ---- repeat
+// ---- aside, repeat
+
+void CudaBackend::aside(const std::function<void()>& body) {
+  cuda_check(cudaEventRecord(forked_, stream_), "aside");
+  cuda_check(cudaStreamWaitEvent(side_, forked_), "aside");
+  std::swap(stream_, side_);
+  try {
+    body();
+  } catch (...) {
+    std::swap(stream_, side_);
+    throw;
+  }
+  cuda_check(cudaEventRecord(joined_, stream_), "aside");
+  std::swap(stream_, side_);
+}
+
+void CudaBackend::rejoin() { cuda_check(cudaStreamWaitEvent(stream_, joined_), "rejoin"); }
 
 namespace {
 

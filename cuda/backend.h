@@ -25,6 +25,7 @@ class CudaBackend final : public Backend {
   i64 free_bytes() const override;
   i64 total_bytes() const override;
   i64 peak_bytes() const override { return peak_; }
+  Allocator& host_memory() override { return pinned_; }
 
   // ---- memory
   void* allocate(i64 bytes, std::string_view what) override;
@@ -34,6 +35,8 @@ class CudaBackend final : public Backend {
   void copy(Tensor dst, Tensor src) override;
   void fill(Tensor dst, float value) override;
   void synchronize() override;
+  void aside(const std::function<void()>& body) override;
+  void rejoin() override;
   void repeat(i64 times, const std::function<void()>& body, const std::function<void(i64)>& issued) override;
 
   // ---- the ops: see ops/ops.h
@@ -83,6 +86,12 @@ class CudaBackend final : public Backend {
   void throttle(i64 launches);
   void throw_faults();
 
+  // Memory of the host that the device reads and writes by the same addresses, over the bus.
+  struct Pinned final : Allocator {
+    void* allocate(i64 bytes, std::string_view what) override;
+    void release(void* data, i64 bytes) noexcept override;
+  };
+
   static constexpr i64 kStagingBytes = i64{16} << 20;  // of each of the two buffers that uploads and downloads go through
   static constexpr int kLossParts = 1024;              // partial sums of the loss
 
@@ -90,7 +99,9 @@ class CudaBackend final : public Backend {
   DType activation_;
   bool graph_;
   i64 in_use_ = 0, peak_ = 0;
-  cudaStream_t stream_ = nullptr;
+  Pinned pinned_;
+  cudaStream_t stream_ = nullptr, side_ = nullptr;
+  cudaEvent_t forked_ = nullptr, joined_ = nullptr;  // where side_ starts, where it ends
   void* staging_[2] = {};        // pinned
   cudaEvent_t events_[2] = {};   // when a staging buffer, or a stretch of repeat(), is done with
   Faults* faults_ = nullptr;     // on the device

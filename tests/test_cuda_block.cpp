@@ -53,7 +53,7 @@ std::vector<double> tune(Backend& backend, i64 accumulate) {
   tune_options.lr = tune_options.minmax_lr = 0.05;
   const auto place = [&](Arena& arena, TuningState& state) {
     state = place_state(arena, tune_options);
-    return BlockQuant::place(arena, program, weights, specs, true);
+    return BlockQuant::place(arena, arena, program, weights, specs, true);
   };
   Arena measure;
   TuningState state;
@@ -66,11 +66,12 @@ std::vector<double> tune(Backend& backend, i64 accumulate) {
     executor.forward(true);
     backend.copy(targets.slice(first, batch * tokens), executor.output());
   }
+  const Tensor wanted = lab.raw(batch * tokens, hidden, backend.activation_type());
   PythonRandom random(1);
   Sampler sampler(random, samples);
   i64 issued = 0;
-  const TuneResult result = tune_block(backend, executor, quant, state, inputs, targets, sampler, tune_options,
-                                       [&](i64 n) { issued = n; });
+  const TuneResult result =
+      tune_block(backend, executor, quant, state, inputs, targets, wanted, sampler, tune_options, [&](i64 n) { issued = n; });
   CHECK(issued == 20);
   std::vector<double> all(result.losses.begin(), result.losses.end());
   quant.each([&](size_t w) {

@@ -162,14 +162,15 @@ void follow(const std::string& folder, const std::string& file) {
                              .minmax_lr = 1.0 / static_cast<double>(steps)};
       Loaded loaded(*backend, model, program, plan, specs);
       Arena measure;
-      BlockQuant::place(measure, program, loaded.stage.weights(), specs, true);
+      BlockQuant::place(measure, measure, program, loaded.stage.weights(), specs, true);
       place_state(measure, tune);
       Arena arena(*backend, measure.used(), "test");
-      const BlockQuant quant = BlockQuant::place(arena, program, loaded.stage.weights(), specs, true);
+      const BlockQuant quant = BlockQuant::place(arena, arena, program, loaded.stage.weights(), specs, true);
       const TuningState state = place_state(arena, tune);
       std::vector<float> x = hidden_states(*backend, model, ids, tokens, block);
       std::vector<float> y = hidden_states(*backend, model, ids, tokens, block + 1);
       const i64 rows = samples * tokens;
+      std::vector<float> batch_targets(y.size() / static_cast<size_t>(samples) * static_cast<size_t>(batch));
 
       PythonRandom random(42);  // runs on from block to block
       for (i64 earlier = 0; earlier < block; ++earlier) {
@@ -206,7 +207,8 @@ void follow(const std::string& folder, const std::string& file) {
       };
       const TuneResult result =
           tune_block(*backend, loaded.stage.executor(), quant, state, view(x.data(), DType::f32, rows, x.size() / rows),
-                     view(y.data(), DType::f32, rows, y.size() / rows), sampler, tune, after_step);
+                     view(y.data(), DType::f32, rows, y.size() / rows),
+                     view(batch_targets.data(), DType::f32, batch * tokens, y.size() / rows), sampler, tune, after_step);
       // The peer divides by all positions, though the last ones do not count.
       const std::vector<float> wanted = read_values<float>(peer, prefix + "loss");
       const double share = static_cast<double>(tokens - 1) / static_cast<double>(tokens);

@@ -6,8 +6,15 @@ namespace signround {
 
 static_assert(kThreadsFlag.most == kMaxThreads);
 
-Precision precision_of(const Arguments& args) {
-  return args.text("--precision") == "bf16" ? Precision::bf16 : Precision::f32;
+std::optional<Precision> precision_of(const Arguments& args) {
+  const std::string name = args.text("--precision");
+  if (name == "auto") return std::nullopt;
+  return name == "bf16" ? Precision::bf16 : Precision::f32;
+}
+
+Memory memory_of(const Arguments& args) {
+  const std::string name = args.text("--memory");
+  return name == "least" ? Memory::least : name == "most" ? Memory::most : Memory::balanced;
 }
 
 void use_threads(const Arguments& args) {

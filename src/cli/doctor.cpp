@@ -5,10 +5,10 @@
 #include "cli/commands.h"
 #include "cli/console.h"
 #include "cli/help.h"
-#include "cli/peak.h"
 #include "cli/progress.h"
 #include "ops/cpu/select.h"
 #include "ops/devices.h"
+#include "pipeline/bench.h"
 #include "text/builtin.h"
 
 namespace signround {

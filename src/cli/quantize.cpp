@@ -6,9 +6,9 @@
 
 #include "cli/commands.h"
 #include "cli/console.h"
-#include "cli/peak.h"
 #include "cli/progress.h"
 #include "ops/devices.h"
+#include "pipeline/bench.h"
 #include "quant/scheme.h"
 
 namespace signround {
@@ -59,6 +59,7 @@ constexpr Flag kFlags[] = {
      .help = "linear layers to leave as they are: names or parts of names, separated by commas",
      .example = "--ignore-layers down_proj"},
     kDeviceFlag, kPrecisionFlag, kThreadsFlag,
+    kMemoryFlag, kNoGraphFlag,
     {.name = "--force", .help = "replace OUT if it exists"},
     kJsonFlag, kQuietFlag,
 };
@@ -142,6 +143,8 @@ void run(const Arguments& args) {
 
 }  // namespace
 
+const std::span<const Flag> kQuantizeFlags = kFlags;
+
 QuantizeOptions quantize_options(const Arguments& args) {
   check(!args.toggle("--asym") || !args.toggle("--sym"), ErrorKind::usage, "--asym and --sym exclude each other");
   check(!args.given("--dataset") || !args.given("--ids"), ErrorKind::usage, "--dataset and --ids exclude each other");
@@ -173,6 +176,8 @@ QuantizeOptions quantize_options(const Arguments& args) {
   o.ignore_layers = args.words("--ignore-layers");
   o.device = args.text("--device");
   o.precision = precision_of(args);
+  o.memory = memory_of(args);
+  o.graph = !args.toggle("--no-graph");
   o.force = args.toggle("--force");
   return o;
 }

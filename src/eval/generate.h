@@ -1,6 +1,7 @@
 // Text from a model, a token at a time.
 #pragma once
 #include <functional>
+#include <optional>
 #include <string>
 
 #include "ops/ops.h"
@@ -14,7 +15,7 @@ struct GenerateOptions {
   double top_p = 1;
   i64 seed = 42;
   std::string device = "auto";
-  Precision precision = Precision::f32;
+  std::optional<Precision> precision = {};  // default: bf16 on a GPU, f32 on a CPU
 };
 
 // Streams the text as whole UTF-8 characters; returns the number of tokens made.

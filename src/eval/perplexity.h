@@ -1,6 +1,7 @@
 // Perplexity of a model on a text, in non-overlapping windows, each scored from its second token.
 #pragma once
 #include <functional>
+#include <optional>
 #include <string>
 
 #include "ops/ops.h"
@@ -15,7 +16,7 @@ struct PerplexityOptions {
   i64 windows = 0;     // first so many; 0: all; the remainder of the text is dropped
   i64 batch_size = 1;  // windows at a time
   std::string device = "auto";
-  Precision precision = Precision::f32;
+  std::optional<Precision> precision = {};  // default: bf16 on a GPU, f32 on a CPU
 };
 
 struct PerplexityReport {

@@ -34,13 +34,13 @@ Tensor Executor::weight(int index, bool original) const {
 }
 
 void Executor::forward(bool original) const {
-  for (size_t s = 0; s < program_.steps.size(); ++s) within(program_.steps[s].name, [&] { forward(s, original); });
+  for (size_t s = 0; s < program_.steps.size(); ++s) within(program_.steps[s].name, [&] { forward_step(s, original); });
 }
 
 void Executor::backward(Acc dw_acc, const std::function<void(size_t weight, Tensor dw)>& on_dw) const {
   for (size_t s = program_.steps.size(); s-- > 0;) {
     if (!plan_.steps[s].backward) continue;
-    within(program_.steps[s].name, [&] { backward(s, dw_acc); });
+    within(program_.steps[s].name, [&] { backward_step(s, dw_acc); });
     const size_t w = static_cast<size_t>(program_.steps[s].weight);
     if (plan_.steps[s].grad_weight) on_dw(w, dw_[w]);
   }
@@ -61,7 +61,7 @@ AttentionShape with_rows(AttentionShape shape, const Plan& plan) {
 
 }  // namespace
 
-void Executor::forward(size_t index, bool original) const {
+void Executor::forward_step(size_t index, bool original) const {
   const Step& s = program_.steps[index];
   const OpArgs& a = s.args;
   const Tensor x = value(s.in[0]), x1 = value(s.in[1]), x2 = value(s.in[2]);
@@ -79,7 +79,7 @@ void Executor::forward(size_t index, bool original) const {
   }
 }
 
-void Executor::backward(size_t index, Acc dw_acc) const {
+void Executor::backward_step(size_t index, Acc dw_acc) const {
   const Step& s = program_.steps[index];
   const StepPlan& p = plan_.steps[index];
   const OpArgs& a = s.args;

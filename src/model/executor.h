@@ -24,13 +24,14 @@ class Executor {
   // dw_acc: whether weight gradients are set or added to. on_dw is called as soon as a weight's gradient is complete; dw may be
   // overwritten by a later step unless the plan keeps weight gradients.
   void backward(Acc dw_acc, const std::function<void(size_t weight, Tensor dw)>& on_dw) const;
+  // One step alone.
+  void forward_step(size_t step, bool original = false) const;
+  void backward_step(size_t step, Acc dw_acc) const;
 
  private:
   Tensor value(int slot) const { return slot < 0 ? Tensor{} : values_[static_cast<size_t>(slot)]; }
   Tensor grad(int slot) const { return slot < 0 ? Tensor{} : grads_[static_cast<size_t>(slot)]; }
   Tensor weight(int index, bool original) const;
-  void forward(size_t step, bool original) const;
-  void backward(size_t step, Acc dw_acc) const;
 
   Backend& backend_;
   const Program& program_;

@@ -9,7 +9,16 @@
 
 namespace signround {
 
-class Model {
+// Where weights come from: a checkpoint, or random numbers to measure with.
+struct WeightSource {
+  virtual ~WeightSource() = default;
+  // Element type of a weight on the backend: that of the file, or of the dequantized weight.
+  virtual DType weight_type(const std::string& name) const = 0;
+  // Brings a weight to the backend. refuse_nonfinite: NaN or infinity is Error{bad_input} with tensor and index.
+  virtual void load(Backend& backend, Tensor dst, const std::string& name, bool refuse_nonfinite) const = 0;
+};
+
+class Model final : public WeightSource {
  public:
   // Throws Error{bad_input} if the directory, its config.json or its tensors are not what the family's programs ask for.
   explicit Model(const std::string& directory);
@@ -19,10 +28,8 @@ class Model {
   const Family& family() const { return family_; }
   bool packed() const { return packed_.has_value(); }
 
-  // Element type of a weight on the backend: that of the file, or of the dequantized weight.
-  DType weight_type(const std::string& name) const;
-  // Reads (and dequantizes) a weight to the backend. refuse_nonfinite: NaN or infinity is Error{bad_input} with tensor and index.
-  void load(Backend& backend, Tensor dst, const std::string& name, bool refuse_nonfinite) const;
+  DType weight_type(const std::string& name) const override;
+  void load(Backend& backend, Tensor dst, const std::string& name, bool refuse_nonfinite) const override;
 
  private:
   bool is_packed(const std::string& weight) const;

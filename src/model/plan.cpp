@@ -56,6 +56,17 @@ void order_writers(const Program& program, Plan& plan) {
   }
 }
 
+// Whether step s alone, forward and backward, reads the slot, so that a gradient which its op may write in place can take it.
+bool only_reader(const Program& program, size_t s, int slot) {
+  for (size_t t = 0; t < program.steps.size(); ++t) {
+    const Step& step = program.steps[t];
+    if (t != s && std::find(step.in.begin(), step.in.end(), slot) != step.in.end()) return false;
+    for (size_t i = 0; i < step.out.size(); ++i)
+      if (step.out[i] == slot && bit(traits(step.op).keeps_out, i)) return false;
+  }
+  return slot != program.input && slot != program.output;
+}
+
 int add_placement(Plan& plan, std::string name, i64 bytes, int first, int last) {
   plan.placements.push_back({std::move(name), aligned(bytes), first, last, 0});
   return static_cast<int>(plan.placements.size()) - 1;
@@ -106,7 +117,12 @@ void find_lifetimes(const Program& program, Plan& plan, const Moments& at) {
     const unsigned keeps_in = step.op == Op::linear && !p.grad_weight ? 0 : t.keeps_in;
     for (size_t i = 0; i < step.in.size(); ++i) {
       if (step.in[i] >= 0 && bit(keeps_in, i)) value(step.in[i], at.backward(s));
-      if (p.grad_in[i]) grad(step.in[i], at.backward(s));
+      if (!p.grad_in[i]) continue;
+      if (bit(t.in_place, i) && p.acc[i] == Acc::set && only_reader(program, s, step.in[i])) {
+        SlotPlan& slot = plan.slots[static_cast<size_t>(step.in[i])];
+        slot.grad = slot.value;
+      }
+      grad(step.in[i], at.backward(s));
     }
     for (size_t i = 0; i < step.out.size(); ++i)
       if (step.out[i] >= 0 && bit(t.keeps_out, i)) value(step.out[i], at.backward(s));
@@ -199,6 +215,37 @@ double flops_backward(const Program& program, const Plan& plan, size_t step) {
   const double forward = flops_forward(program, s, plan.options.batch, plan.options.tokens);
   if (s.op == Op::attention) return 2.5 * forward;  // five products instead of two
   return forward * (static_cast<double>(p.grad_in[0]) + static_cast<double>(p.grad_weight));
+}
+
+namespace {
+
+double slot_bytes(const Program& program, const Plan& plan, int slot) {
+  if (slot < 0) return 0;
+  const Slot& s = program.slots[static_cast<size_t>(slot)];
+  return static_cast<double>(plan.rows() * s.cols * bytes_of(plan.type_of(s)));
+}
+
+}  // namespace
+
+double bytes_forward(const Program& program, const Plan& plan, size_t step) {
+  double bytes = 0;
+  for (int in : program.steps[step].in) bytes += slot_bytes(program, plan, in);
+  for (int out : program.steps[step].out) bytes += slot_bytes(program, plan, out);
+  return bytes;
+}
+
+double bytes_backward(const Program& program, const Plan& plan, size_t step) {
+  const Step& s = program.steps[step];
+  const StepPlan& p = plan.steps[step];
+  const OpTraits& t = traits(s.op);
+  double bytes = slot_bytes(program, plan, s.out[0]);
+  for (size_t i = 0; i < s.in.size(); ++i) {
+    if (bit(t.keeps_in, i)) bytes += slot_bytes(program, plan, s.in[i]);
+    if (p.grad_in[i]) bytes += slot_bytes(program, plan, s.in[i]) * (p.acc[i] == Acc::add ? 2 : 1);
+  }
+  for (size_t i = 0; i < s.out.size(); ++i)
+    if (bit(t.keeps_out, i)) bytes += slot_bytes(program, plan, s.out[i]);
+  return bytes;
 }
 
 }  // namespace signround

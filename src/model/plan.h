@@ -55,5 +55,8 @@ Plan make_plan(const Program& program, const PlanOptions& options);
 double flops_forward(const Program& program, const Step& step, i64 batch, i64 tokens);
 // Of the part of the backward that the plan runs.
 double flops_backward(const Program& program, const Plan& plan, size_t step);
+// Bytes that a step has to read and write, each tensor once; weights apart.
+double bytes_forward(const Program& program, const Plan& plan, size_t step);
+double bytes_backward(const Program& program, const Plan& plan, size_t step);
 
 }  // namespace signround

@@ -11,7 +11,7 @@ const OpTraits& traits(Op op) {
       {"linear", 0b1, 0b1, 0},        // x, and only for dw: see plan.cpp
       {"rope", 0b1, 0, 0},            //
       {"attention", 0b111, 0b111, 0b11},  // q, k, v, o, lse
-      {"glu", 0b11, 0b11, 0},         // g, u
+      {"glu", 0b11, 0b11, 0, 0b11},   // g, u
       {"add", 0b11, 0, 0},            //
       {"softcap", 0b1, 0, 0b1},       // y
   };

@@ -69,6 +69,7 @@ struct OpTraits {
   const char* name;
   unsigned differentiable;  // inputs
   unsigned keeps_in, keeps_out;
+  unsigned in_place = 0;  // inputs whose gradient the backward may write over the input itself
 };
 const OpTraits& traits(Op op);
 

@@ -2,13 +2,13 @@
 
 namespace signround {
 
-Stage::Stage(Arena& arena, Backend& backend, const Model& model, Program program, PlanOptions options,
+Stage::Stage(Arena& arena, Backend& backend, const WeightSource& source, Program program, PlanOptions options,
              const std::vector<QuantSpec>& specs)
-    : backend_(backend), model_(model), program_(std::move(program)) {
+    : backend_(backend), source_(source), program_(std::move(program)) {
   options.activation = backend.activation_type();
   for (size_t i = 0; i < program_.weights.size(); ++i) {
     const WeightRef& ref = program_.weights[i];
-    const DType type = model.weight_type(program_.prefix + ref.name);
+    const DType type = source.weight_type(program_.prefix + ref.name);
     weights_.push_back(ref.cols > 0 ? arena.take(type, {ref.rows, ref.cols}) : arena.take(type, {ref.rows}));
     options.weight_types.push_back(type);
     options.trainable.push_back(!specs.empty() && specs[i].quantized());
@@ -22,7 +22,7 @@ Stage::Stage(Arena& arena, Backend& backend, const Model& model, Program program
 
 void Stage::load(bool refuse_nonfinite) const {
   for (size_t i = 0; i < weights_.size(); ++i)
-    model_.load(backend_, weights_[i], program_.prefix + program_.weights[i].name, refuse_nonfinite);
+    source_.load(backend_, weights_[i], program_.prefix + program_.weights[i].name, refuse_nonfinite);
   for (size_t i = 0; i < rope_tables_.size(); ++i)
     backend_.upload(rope_tables_[i], rope_angles(program_.rope_tables[i], plan_.options.tokens).data());
 }

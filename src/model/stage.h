@@ -11,11 +11,11 @@ class Stage {
  public:
   // Places weights, rope tables and the plan's arena in `arena` (a measuring one tells what that takes: no executor then).
   // options.trainable and weight_types are filled in from `specs` (by weight; empty: nothing is tuned).
-  Stage(Arena& arena, Backend& backend, const Model& model, Program program, PlanOptions options,
+  Stage(Arena& arena, Backend& backend, const WeightSource& source, Program program, PlanOptions options,
         const std::vector<QuantSpec>& specs = {});
   Stage(Stage&&) = delete;
 
-  // Reads the weights from the checkpoint to the backend and computes the rope tables.
+  // Brings the weights to the backend and computes the rope tables.
   void load(bool refuse_nonfinite) const;
   const Executor& executor() const { return *executor_; }
   const Program& program() const { return program_; }
@@ -24,7 +24,7 @@ class Stage {
 
  private:
   Backend& backend_;
-  const Model& model_;
+  const WeightSource& source_;
   Program program_;
   Plan plan_;
   std::vector<Tensor> weights_, rope_tables_;

@@ -8,8 +8,8 @@ namespace signround {
 
 std::string why_no_gpu() { return cuda_absence ? cuda_absence() : "this build has no CUDA backend"; }
 
-std::unique_ptr<Backend> make_backend(const std::string& device, Precision precision, bool graph) {
-  if (device == "cpu" || (device == "auto" && !why_no_gpu().empty())) return make_cpu_backend(precision);
+std::unique_ptr<Backend> make_backend(const std::string& device, std::optional<Precision> precision, bool graph) {
+  if (device == "cpu" || (device == "auto" && !why_no_gpu().empty())) return make_cpu_backend(precision.value_or(Precision::f32));
   int ordinal = 0;
   if (device != "auto" && device != "cuda") {
     const char *digits = device.data() + std::string_view("cuda:").size(), *end = device.data() + device.size();
@@ -20,7 +20,7 @@ std::unique_ptr<Backend> make_backend(const std::string& device, Precision preci
   }
   const std::string why = why_no_gpu();
   check(why.empty(), ErrorKind::bad_input, "--device ", device, ": ", why, "; use --device cpu");
-  return make_cuda_backend(ordinal, precision, graph);
+  return make_cuda_backend(ordinal, precision.value_or(Precision::bf16), graph);
 }
 
 }  // namespace signround

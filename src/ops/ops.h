@@ -39,7 +39,9 @@ struct Backend : Allocator {
   virtual DType activation_type() const = 0;  // of activations and their gradients
   virtual i64 free_bytes() const = 0;         // memory that allocate() can still give
   virtual i64 total_bytes() const = 0;
-  virtual i64 peak_bytes() const = 0;         // most that was allocated at one time
+  virtual i64 peak_bytes() const = 0;  // most that was allocated at one time, host_memory() not counted
+  // Memory of the host that the ops reach as they reach the device's own, only slower (a GPU: pinned). A CPU's own memory.
+  virtual Allocator& host_memory() = 0;
 
   // ---- memory. upload/download are complete when they return; the rest is ordered with the ops.
   virtual void upload(Tensor dst, const void* src) = 0;
@@ -47,6 +49,10 @@ struct Backend : Allocator {
   virtual void copy(Tensor dst, Tensor src) = 0;  // converts between float types
   virtual void fill(Tensor dst, float value) = 0;
   virtual void synchronize() = 0;
+  // What body issues may overlap what is issued after it, until rejoin(): a GPU has a second stream for it. The ops between must
+  // not touch what body writes, nor write what it reads.
+  virtual void aside(const std::function<void()>& body) = 0;
+  virtual void rejoin() = 0;
   // Runs body `times` times. A device with a command graph records the first run and replays it: body must do the same each time.
   // issued(n) is called on the host after the n-th run was issued (not necessarily finished) and may throw to stop.
   virtual void repeat(i64 times, const std::function<void()>& body, const std::function<void(i64)>& issued) = 0;
@@ -82,7 +88,7 @@ struct Backend : Allocator {
                              Tensor q, Tensor k, Tensor v, Tensor o, Tensor lse, const AttentionShape& shape) = 0;
 
   // ---- gated unit.   y = act(g) o u.   Keeps g, u.
-  //   dg = dy o u o act'(g),   du = dy o act(g)
+  //   dg = dy o u o act'(g),   du = dy o act(g);   dg may be g, du may be u
   virtual void glu(Tensor y, Tensor g, Tensor u, Activation act) = 0;
   virtual void glu_bwd(Tensor dg, Tensor du, Acc acc_g, Acc acc_u, Tensor dy, Tensor g, Tensor u, Activation act) = 0;
 

@@ -5,23 +5,25 @@
 namespace signround {
 namespace {
 
-PlanOptions plan_options(const TuneOptions& tune) {
+PlanOptions plan_options(const Backend& backend, const TuneOptions& tune) {
   PlanOptions plan;
   plan.tuning = tune.steps > 0;
   plan.batch = plan.tuning ? tune.batch : 1;
   plan.tokens = plan.tuning ? tune.tokens : 1;
   plan.keep_weight_grads = tune.accumulate > 1;
+  // Of a gradient that is used at once only the sign counts, and rounding keeps it; sums over micro-batches need the bits.
+  if (!plan.keep_weight_grads) plan.weight_grad = backend.activation_type();
   return plan;
 }
 
 }  // namespace
 
-BlockWork::BlockWork(Arena& arena, Backend& backend, const Model& model, const Program& program,
+BlockWork::BlockWork(Arena& arena, Arena& snapshots, Backend& backend, const WeightSource& source, const Program& program,
                      const std::vector<QuantSpec>& specs, const TuneOptions& tune)
     : backend_(backend),
       tune_(tune),
-      stage_(arena, backend, model, program, plan_options(tune), specs),
-      quant_(BlockQuant::place(arena, program, stage_.weights(), specs, tune.steps > 0)),
+      stage_(arena, backend, source, program, plan_options(backend, tune), specs),
+      quant_(BlockQuant::place(arena, snapshots, program, stage_.weights(), specs, tune.steps > 0)),
       state_(place_state(arena, tune)) {
   i64 weights = 0, groups = 0;
   quant_.each([&](size_t i) {
@@ -29,13 +31,15 @@ BlockWork::BlockWork(Arena& arena, Backend& backend, const Model& model, const P
     weights = std::max(weights, ref.rows * ref.cols);
     groups = std::max(groups, ref.rows * specs[i].groups(ref.cols));
   });
+  const Slot& output = program.slots[static_cast<size_t>(program.output)];
+  if (tune.steps > 0) wanted_ = arena.take(backend.activation_type(), {tune.batch * tune.tokens, output.cols});
   codes_ = arena.take(DType::u8, {weights});
   scale_ = arena.take(DType::f16, {groups});
   zero_ = arena.take(DType::u8, {groups});
 }
 
 TuneResult BlockWork::tune(Tensor inputs, Tensor targets, Sampler& sampler, const std::function<void(i64)>& issued) const {
-  return tune_block(backend_, executor(), quant_, state_, inputs, targets, sampler, tune_, issued);
+  return tune_block(backend_, executor(), quant_, state_, inputs, targets, wanted_, sampler, tune_, issued);
 }
 
 QuantizedLinear BlockWork::codes_of(size_t weight) const {

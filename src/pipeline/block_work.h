@@ -9,9 +9,10 @@ namespace signround {
 
 class BlockWork {
  public:
-  // A measuring arena tells what it takes. tune.steps == 0: round to nearest, nothing is run.
-  BlockWork(Arena& arena, Backend& backend, const Model& model, const Program& program, const std::vector<QuantSpec>& specs,
-            const TuneOptions& tune);
+  // The best parameters so far lie in `snapshots`, the rest in `arena`. Measuring arenas tell what they take. tune.steps == 0:
+  // round to nearest, nothing is run.
+  BlockWork(Arena& arena, Arena& snapshots, Backend& backend, const WeightSource& source, const Program& program,
+            const std::vector<QuantSpec>& specs, const TuneOptions& tune);
 
   // Reads the block's weights; NaN or infinity is refused.
   void load() const { stage_.load(true); }
@@ -24,6 +25,9 @@ class BlockWork {
   void each_layer(const std::function<void(const QuantizedLinear&)>& take) const;
 
   const Executor& executor() const { return stage_.executor(); }
+  const Plan& plan() const { return stage_.plan(); }
+  const BlockQuant& parameters() const { return quant_; }
+  const TuningState& state() const { return state_; }
   double flops_per_step() const;  // of one tuning step
 
  private:
@@ -34,6 +38,7 @@ class BlockWork {
   Stage stage_;
   BlockQuant quant_;
   TuningState state_;
+  Tensor wanted_;                // targets of a batch
   Tensor codes_, scale_, zero_;  // as large as the largest layer needs
 };
 

@@ -9,29 +9,27 @@ namespace signround {
 
 class Chain {
  public:
-  // Three caches [samples*tokens, hidden] on the backend.
-  Chain(Backend& backend, i64 samples, i64 tokens, i64 hidden);
-  static i64 bytes(const Backend& backend, i64 samples, i64 tokens, i64 hidden);
+  // Two caches [samples*tokens, hidden], one for each chain; each block runs over them in place. Where a chain lies is told by
+  // its allocator: the backend or its host_memory().
+  Chain(Backend& backend, Allocator& quantized, Allocator& original, i64 samples, i64 tokens, i64 hidden);
+  static i64 cache_bytes(const Backend& backend, i64 samples, i64 tokens, i64 hidden);
 
   // Both chains start with the embeddings of the samples, `stage` being the family's embedding program.
   void embed(const Stage& stage, const std::vector<std::vector<i32>>& samples);
-  // target = the original block's output for the float chain's input.
-  void run_original(const Executor& block);
-  // Afterwards the float chain is the target, and the quantized chain the quantized block's output for its own input.
-  void advance(const Executor& block);
+  // The original block moves the float chain on: what it holds then is what the quantized block shall give.
+  void run_original(const Executor& block) const { run(block, float_, true); }
+  // The quantized block moves the quantized chain on.
+  void run_quantized(const Executor& block) const { run(block, quantized_, false); }
 
-  Tensor quantized_input() const { return same_ ? float_ : quantized_; }
-  Tensor target() const { return target_; }
+  Tensor quantized_input() const { return quantized_; }
+  Tensor target() const { return float_; }
 
  private:
-  void run(const Executor& block, Tensor from, Tensor to, bool original) const;
-  template <class F>
-  void each_batch(i64 rows, F f) const;
+  void run(const Executor& block, Tensor states, bool original) const;
 
   Backend& backend_;
-  Buffer memory_[3];
-  Tensor float_, quantized_, target_;
-  bool same_ = true;  // before the first block both chains are one, and quantized_ is free
+  Buffer quantized_memory_, float_memory_;
+  Tensor quantized_, float_;
 };
 
 }  // namespace signround

@@ -19,30 +19,41 @@ double seconds_since(Clock::time_point start) { return std::chrono::duration<dou
 class Run {
  public:
   Run(const QuantizeOptions& options, const QuantizeObserver& observer)
-      : options_(options), observer_(observer), model_(options.model), layers_(plan_layers(model_, options)),
-        backend_(make_backend(options.device, options.precision)), random_(options.seed) {
+      : options_(options),
+        observer_(observer),
+        model_(options.model),
+        layers_(plan_layers(model_, options)),
+        backend_(make_backend(options.device, options.precision, options.graph)),
+        random_(options.seed) {
     check(!model_.packed(), ErrorKind::bad_input, options.model, " is quantized already: give the original model");
     tune_ = {.steps = options.iters, .batch = options.batch_size, .accumulate = options.accumulate, .tokens = options.seqlen};
     tune_.lr = options.lr.value_or(options.iters > 0 ? 1 / static_cast<double>(options.iters) : 0);
     tune_.minmax_lr = options.minmax_lr.value_or(tune_.lr);
   }
 
+  RunPlan plan() const;
   QuantizeReport run() {
     open_writers();  // what cannot be written is refused before anything is read
     const std::vector<std::vector<i32>> samples = tunes() ? read_samples() : std::vector<std::vector<i32>>{};
-    const i64 arena_bytes = require_memory();
-    Arena arena(*backend_, arena_bytes, "one block's weights, parameters and activations");
+    const MemoryPlan memory = plan().memory;
+    require_memory(memory);
+    const auto at = [&](bool on_host) -> Allocator& { return on_host ? backend_->host_memory() : *backend_; };
+    Arena arena(*backend_, memory.arena, "one block's weights, parameters and activations");
+    Arena snapshots(at(memory.snapshots_on_host), memory.snapshots, "the best parameters so far");
     std::optional<Chain> chain;
     if (tunes()) {
       observer_.stage("embedding");
-      chain.emplace(*backend_, options_.nsamples, options_.seqlen, model_.config().hidden);
+      chain.emplace(*backend_, at(memory.inputs_on_host), at(memory.targets_on_host), options_.nsamples, options_.seqlen,
+                    model_.config().hidden);
       const Stage embedding = embedding_stage(arena);
       embedding.load(true);
       chain->embed(embedding, samples);
     }
     for (size_t i = 0; i < layers_.blocks.size(); ++i) {
       arena.rewind();
-      within(layers_.blocks[i].prefix.substr(0, layers_.blocks[i].prefix.size() - 1), [&] { quantize_block(arena, i, chain); });
+      snapshots.rewind();
+      const std::string& prefix = layers_.blocks[i].prefix;
+      within(prefix.substr(0, prefix.size() - 1), [&] { quantize_block(arena, snapshots, i, chain); });
     }
     observer_.stage("writing");
     for (const std::unique_ptr<ModelWriter>& writer : writers_) {
@@ -61,9 +72,9 @@ class Run {
  private:
   bool tunes() const { return tune_.steps > 0; }
   std::vector<std::vector<i32>> read_samples();
-  i64 require_memory() const;
+  void require_memory(const MemoryPlan& memory) const;
   void open_writers();
-  void quantize_block(Arena& arena, size_t index, std::optional<Chain>& chain);
+  void quantize_block(Arena& arena, Arena& snapshots, size_t index, std::optional<Chain>& chain);
 
   Stage embedding_stage(Arena& arena) const {
     PlanOptions plan;
@@ -103,32 +114,44 @@ void Run::open_writers() {
   }
 }
 
-// Everything that the run will hold on the device at one time; refused here, not after an hour. Returns the arena's part of it.
-i64 Run::require_memory() const {
-  i64 most = 0;
+RunPlan Run::plan() const {
+  RunPlan plan;
+  MemoryPlan sizes;
   for (size_t i = 0; i < layers_.blocks.size(); ++i) {
-    Arena measure;
-    BlockWork(measure, *backend_, model_, layers_.blocks[i], layers_.specs[i], tune_);
-    most = std::max(most, measure.used());
+    Arena measure, snapshots;
+    const BlockWork work(measure, snapshots, *backend_, model_, layers_.blocks[i], layers_.specs[i], tune_);
+    sizes.arena = std::max(sizes.arena, measure.used());
+    sizes.snapshots = std::max(sizes.snapshots, snapshots.used());
+    plan.flops += work.flops_per_step() * static_cast<double>(tune_.steps);
   }
-  i64 states = 0;
   if (tunes()) {
     Arena measure;
     embedding_stage(measure);
-    most = std::max(most, measure.used());
-    states = Chain::bytes(*backend_, options_.nsamples, options_.seqlen, model_.config().hidden);
+    sizes.arena = std::max(sizes.arena, measure.used());
+    sizes.cache = Chain::cache_bytes(*backend_, options_.nsamples, options_.seqlen, model_.config().hidden);
   }
-  const i64 free = backend_->free_bytes();
-  check(most + states <= free, ErrorKind::out_of_memory, "this needs ", (most + states) >> 20, " MiB on ", backend_->name(), " (",
-        most >> 20, " for a block, ", states >> 20, " for hidden states) and ", free >> 20,
-        " MiB are free: lower --nsamples, --seqlen or --batch-size");
-  return most;
+  plan.device = backend_->name();
+  plan.backend_bytes = backend_->peak_bytes();
+  plan.free_bytes = backend_->free_bytes();
+  plan.memory = arrange(sizes, options_.memory, plan.free_bytes);
+  plan.blocks = static_cast<i64>(layers_.blocks.size());
+  for (const TensorInfo* tensor : model_.checkpoint().tensors()) plan.input_bytes += static_cast<i64>(tensor->bytes);
+  return plan;
 }
 
-void Run::quantize_block(Arena& arena, size_t index, std::optional<Chain>& chain) {
+// Refused here, not after an hour.
+void Run::require_memory(const MemoryPlan& memory) const {
+  const i64 free = backend_->free_bytes(), needed = memory.device_bytes();
+  check(needed <= free, ErrorKind::out_of_memory, "this needs ", needed >> 20, " MiB on ", backend_->name(), " (",
+        memory.arena >> 20, " for a block, ", (needed - memory.arena) >> 20, " for hidden states and best parameters) and ",
+        free >> 20, " MiB are free: lower --nsamples, --seqlen or --batch-size",
+        options_.memory == Memory::least ? "" : ", or give --memory least");
+}
+
+void Run::quantize_block(Arena& arena, Arena& snapshots, size_t index, std::optional<Chain>& chain) {
   const Clock::time_point started = Clock::now();
   const i64 blocks = static_cast<i64>(layers_.blocks.size()), block = static_cast<i64>(index);
-  const BlockWork work(arena, *backend_, model_, layers_.blocks[index], layers_.specs[index], tune_);
+  const BlockWork work(arena, snapshots, *backend_, model_, layers_.blocks[index], layers_.specs[index], tune_);
   work.load();
   BlockReport report;
   report.name = layers_.blocks[index].prefix.substr(0, layers_.blocks[index].prefix.size() - 1);
@@ -149,7 +172,7 @@ void Run::quantize_block(Arena& arena, size_t index, std::optional<Chain>& chain
     report.best_loss = result.best_loss;
     report.best_step = result.best_step;
     work.quantize();
-    if (block + 1 < blocks) chain->advance(work.executor());
+    if (block + 1 < blocks) chain->run_quantized(work.executor());
   } else {
     issued(0);
     work.round_to_nearest();
@@ -164,6 +187,11 @@ void Run::quantize_block(Arena& arena, size_t index, std::optional<Chain>& chain
 }
 
 }  // namespace
+
+RunPlan plan_run(const QuantizeOptions& options) {
+  const QuantizeObserver nobody;
+  return Run(options, nobody).plan();
+}
 
 QuantizeReport quantize(const QuantizeOptions& options, const QuantizeObserver& observer) { return Run(options, observer).run(); }
 

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "ops/ops.h"
+#include "pipeline/memory_plan.h"
 
 namespace signround {
 
@@ -24,7 +24,9 @@ struct QuantizeOptions {
   i64 seed = 42;
   std::vector<std::string> ignore_layers;  // exact names or parts of names
   std::string device = "auto";
-  Precision precision = Precision::f32;
+  std::optional<Precision> precision = {};  // default: bf16 on a GPU, f32 on a CPU
+  Memory memory = Memory::balanced;
+  bool graph = true;  // a GPU replays a recorded step
   bool force = false;
 };
 
@@ -54,6 +56,18 @@ struct QuantizeObserver {
   std::function<void(const BlockReport&)> block = [](const BlockReport&) {};
   const std::atomic<bool>* cancel = nullptr;  // set: stops within a step, throws Error{interrupted}, leaves nothing behind
 };
+
+// What a run will take, known before it starts.
+struct RunPlan {
+  MemoryPlan memory;
+  std::string device;
+  i64 backend_bytes = 0;  // of the device: the backend's own, beside memory.device_bytes()
+  i64 free_bytes = 0;     // of the device, before the run takes anything but backend_bytes
+  i64 input_bytes = 0;    // of the checkpoint; what is written is smaller
+  i64 blocks = 0;
+  double flops = 0;  // arithmetic of all blocks
+};
+RunPlan plan_run(const QuantizeOptions& options);
 
 QuantizeReport quantize(const QuantizeOptions& options, const QuantizeObserver& observer);
 

@@ -4,7 +4,7 @@
 
 namespace signround {
 
-BlockQuant BlockQuant::place(Arena& arena, const Program& program, const std::vector<Tensor>& weights,
+BlockQuant BlockQuant::place(Arena& arena, Arena& snapshots, const Program& program, const std::vector<Tensor>& weights,
                              const std::vector<QuantSpec>& specs, bool tuned) {
   BlockQuant quant;
   quant.specs = specs;
@@ -19,8 +19,8 @@ BlockQuant BlockQuant::place(Arena& arena, const Program& program, const std::ve
     q.v = arena.take(DType::f32, {ref.rows, ref.cols});
     if (!tuned) return;
     QdqTensors& best = quant.best[i];
-    best.v = arena.take(DType::f32, {ref.rows, ref.cols});
-    for (Tensor* t : {&best.lo, &best.hi}) *t = arena.take(DType::f32, {ref.rows, groups});
+    best.v = snapshots.take(DType::f32, {ref.rows, ref.cols});
+    for (Tensor* t : {&best.lo, &best.hi}) *t = snapshots.take(DType::f32, {ref.rows, groups});
   });
   return quant;
 }
@@ -79,7 +79,7 @@ void start_state(Backend& backend, const TuningState& state, Sampler& sampler, c
 }  // namespace
 
 TuneResult tune_block(Backend& backend, const Executor& executor, const BlockQuant& quant, const TuningState& state,
-                      Tensor inputs, Tensor targets, Sampler& sampler, const TuneOptions& options,
+                      Tensor inputs, Tensor targets, Tensor wanted, Sampler& sampler, const TuneOptions& options,
                       const std::function<void(i64)>& issued) {
   quant.start(backend);
   start_state(backend, state, sampler, options);
@@ -94,10 +94,11 @@ TuneResult tune_block(Backend& backend, const Executor& executor, const BlockQua
     });
   };
   const auto forward = [&] {
+    backend.aside([&] { backend.gather(wanted, targets, options.tokens, state); });
     backend.gather(executor.input(), inputs, options.tokens, state);
     executor.forward();
-    backend.gather(executor.output_grad(), targets, options.tokens, state);  // mse turns the target into the gradient in place
-    backend.mse(executor.output_grad(), executor.output(), executor.output_grad(), options.tokens, options.skip_last, state);
+    backend.rejoin();
+    backend.mse(executor.output_grad(), executor.output(), wanted, options.tokens, options.skip_last, state);
     backend.next_micro(state);
   };
   const bool whole = options.accumulate == 1;  // a weight can step as soon as its gradient is there

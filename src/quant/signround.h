@@ -29,8 +29,9 @@ struct BlockQuant {
   std::vector<QdqTensors> tensors;  // what is being learned
   std::vector<QdqTensors> best;     // v, lo, hi of the best step so far; empty tensors when `steps` is 0
 
-  // Takes the tensors out of the arena; w is bound to `weights`. A measuring arena tells what they need.
-  static BlockQuant place(Arena& arena, const Program& program, const std::vector<Tensor>& weights,
+  // Takes the tensors out of the arena and `best` out of `snapshots`; w is bound to `weights`. Measuring arenas tell what they
+  // need.
+  static BlockQuant place(Arena& arena, Arena& snapshots, const Program& program, const std::vector<Tensor>& weights,
                           const std::vector<QuantSpec>& specs, bool tuned);
   // v = 0, lo = hi = 1, ranges of the groups: round to nearest.
   void start(Backend& backend) const;
@@ -50,9 +51,10 @@ struct BlockQuant {
 TuningState place_state(Arena& arena, const TuneOptions& options);
 
 // Tunes one block: `inputs` and `targets` [samples*T, D] are on the backend, the executor's plan is a tuning one for batch and
-// tokens. On return quant holds the best parameters. issued(n): n steps were issued; may throw to stop.
+// tokens; wanted [B*T, D] is room for the targets of a batch, which arrive while the block runs. On return quant holds the best
+// parameters. issued(n): n steps were issued; may throw to stop.
 TuneResult tune_block(Backend& backend, const Executor& executor, const BlockQuant& quant, const TuningState& state,
-                      Tensor inputs, Tensor targets, Sampler& sampler, const TuneOptions& options,
+                      Tensor inputs, Tensor targets, Tensor wanted, Sampler& sampler, const TuneOptions& options,
                       const std::function<void(i64)>& issued);
 
 }  // namespace signround

@@ -46,6 +46,7 @@ class CpuBackend final : public Backend {
   i64 free_bytes() const override { return free_host_bytes(); }
   i64 total_bytes() const override { return total_host_bytes(); }
   i64 peak_bytes() const override { return peak_; }
+  Allocator& host_memory() override { return *this; }
 
   // ---- memory
   void* allocate(i64 bytes, std::string_view what) override {
@@ -82,6 +83,8 @@ class CpuBackend final : public Backend {
     });
   }
   void synchronize() override {}
+  void aside(const std::function<void()>& body) override { body(); }
+  void rejoin() override {}
   void repeat(i64 times, const std::function<void()>& body, const std::function<void(i64)>& issued) override {
     for (i64 n = 1; n <= times; ++n) {
       body();

@@ -72,12 +72,20 @@ void glu(T* y, const T* g, const T* u, i64 n) {
   });
 }
 
-// dg = dy o u o act'(g),   du = dy o act(g);   either may be null
+// dg = dy o u o act'(g),   du = dy o act(g);   either may be null, dg may be g and du may be u: both are computed, for a short
+// stretch, before either is written.
 template <class Act, class T>
 void glu_bwd(T* dg, T* du, Acc acc_g, Acc acc_u, const T* dy, const T* g, const T* u, i64 n) {
+  constexpr i64 kStretch = 256;
   for_elements(n, [&](i64 first, i64 last) {
-    accumulate(dg, acc_g, first, last, [&](i64 i) { return dy[i] * u[i] * activate_slope<Act>(g[i]); });
-    accumulate(du, acc_u, first, last, [&](i64 i) { return dy[i] * activate<Act>(g[i]); });
+    T gate[kStretch], up[kStretch];
+    for (i64 at = first; at < last; at += kStretch) {
+      const i64 end = at + kStretch < last ? at + kStretch : last;
+      for (i64 i = at; i < end; ++i) gate[i - at] = dy[i] * u[i] * activate_slope<Act>(g[i]);
+      for (i64 i = at; i < end; ++i) up[i - at] = dy[i] * activate<Act>(g[i]);
+      accumulate(dg, acc_g, at, end, [&](i64 i) { return gate[i - at]; });
+      accumulate(du, acc_u, at, end, [&](i64 i) { return up[i - at]; });
+    }
   });
 }
 

@@ -13,8 +13,9 @@ constexpr size_t kMaxSteps = 2000, kMaxStates = 1000;
 
 // A step of the nondeterministic automaton. Where there is a choice, `next` is preferred to `other`.
 struct Step {
-  enum class Kind : u8 { consume, choose, not_ahead, match } kind;
+  enum class Kind : u8 { consume, choose, ahead, match } kind;
   int set, next, other;
+  bool at_end = false;
 };
 
 class Compiler {
@@ -26,7 +27,7 @@ class Compiler {
   int emit(const PatternNode& node, int next) {
     switch (node.kind) {
       case PatternNode::Kind::set: return add({Step::Kind::consume, index_of(node.set), next, 0});
-      case PatternNode::Kind::not_ahead: return add({Step::Kind::not_ahead, index_of(node.set), next, 0});
+      case PatternNode::Kind::ahead: return add({Step::Kind::ahead, index_of(node.set), next, 0, node.at_end});
       case PatternNode::Kind::sequence:
         for (size_t i = node.children.size(); i-- > 0;) next = emit(node.children[i], next);
         return next;
@@ -90,8 +91,8 @@ class Walk {
       switch (step.kind) {
         case Step::Kind::match: accepts = true; return result;
         case Step::Kind::choose: stack.push_back(step.other), stack.push_back(step.next); break;
-        case Step::Kind::not_ahead:
-          if (at_end || !in_set(step.set)) stack.push_back(step.next);
+        case Step::Kind::ahead:
+          if (at_end ? step.at_end : in_set(step.set)) stack.push_back(step.next);
           break;
         case Step::Kind::consume:
           if (at_end || !in_set(step.set) || reached_[step.next] == walk_) break;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "text/properties.h"
 #include "text/unsupported.h"
 
 namespace signround {
@@ -15,6 +16,7 @@ bool is_letter(char32_t c) { return (c | 0x20) >= 'a' && (c | 0x20) <= 'z'; }
 CodeSet one(char32_t c) { return CodeSet({{c, c}}); }
 
 PatternNode of_set(CodeSet set) { return {Kind::set, std::move(set), {}, 0, 0}; }
+PatternNode ahead(CodeSet set, bool at_end) { return {Kind::ahead, std::move(set), {}, 0, 0, at_end}; }
 
 // With the other case of its ASCII letters. Two letters have a third form: U+017F is a long s, U+212A the Kelvin sign.
 CodeSet case_folded(const CodeSet& set) {
@@ -60,6 +62,7 @@ class Parser {
   PatternNode alternatives(bool fold) {
     if (++depth_ > kMaxDepth) refuse("nesting this deep", at_);
     PatternNode all{Kind::alternatives, {}, {}, 0, 0};
+    fold = take("(?i)") || fold;
     do all.children.push_back(sequence(fold));
     while (take("|"));
     --depth_;
@@ -107,11 +110,23 @@ class Parser {
     } else {
       return item;
     }
-    if (item.kind == Kind::not_ahead) refuse("a repeated lookahead", start);
-    if (take("?") || take("+") || take("*") || take("{")) refuse("a lazy, possessive or double repetition", start);
+    if (item.kind == Kind::ahead) refuse("a repeated lookahead", start);
+    const bool possessive = source_[at_ - 1] != '}' && take("+");
+    if (possessive && item.kind != Kind::set) refuse("a possessive repetition of more than one character", start);
+    if (take("?") || take("+") || take("*") || take("{")) refuse("a lazy or double repetition", start);
+    const CodeSet others = possessive ? ~item.set : CodeSet();
     PatternNode repeat{Kind::repeat, {}, {}, min, max};
     repeat.children.push_back(std::move(item));
-    return repeat;
+    return possessive ? all_of(std::move(repeat), others) : repeat;
+  }
+
+  // Gives nothing back: what was not taken is not of the set, or (x?+) one was taken.
+  static PatternNode all_of(PatternNode repeat, const CodeSet& others) {
+    const bool once = repeat.max == 1;
+    PatternNode all{once ? Kind::alternatives : Kind::sequence, {}, {}, 0, 0};
+    all.children.push_back(once ? std::move(repeat.children[0]) : std::move(repeat));
+    all.children.push_back(ahead(others, true));
+    return all;
   }
 
   int number(size_t start) {
@@ -127,18 +142,22 @@ class Parser {
     const size_t start = at_;
     if (take("(")) return group(fold, start);
     if (take("[")) return of_set(bracket(fold, start));
+    if (take("\\w")) return of_set(lone_regex_word_characters());
+    if (take("\\W")) return of_set(~lone_regex_word_characters());
     if (peek() == '\\') return of_set(escape(fold));
+    if (take(".")) return of_set(~one('\n'));
+    if (take("$")) return ahead(one('\n'), true);
     const char32_t c = take_character("an empty atom");
-    if (std::u32string_view(U".^$*+?{").find(c) != std::u32string_view::npos) refuse(cat("'", utf8(c), "' here"), start);
+    if (std::u32string_view(U"^*+?{").find(c) != std::u32string_view::npos) refuse(cat("'", utf8(c), "' here"), start);
     return of_set(literal(c, fold, start));
   }
 
   PatternNode group(bool fold, size_t start) {
     PatternNode inside;
-    if (take("?!")) {
+    if (const bool not_this = take("?!"); not_this || take("?=")) {
       inside = alternatives(fold);
       if (inside.kind != Kind::set) refuse("a lookahead longer than one character", start);
-      inside.kind = Kind::not_ahead;
+      inside = ahead(not_this ? ~inside.set : inside.set, not_this);
     } else if (take("?i:")) {
       inside = alternatives(true);
     } else if (take("?:")) {
@@ -158,32 +177,42 @@ class Parser {
     return case_folded(one(c));
   }
 
-  // After "[".
+  // After "[". "&&" binds less than everything else in a class, but for "^".
   CodeSet bracket(bool fold, size_t start) {
+    if (++depth_ > kMaxDepth) refuse("nesting this deep", start);
     const bool negated = take("^");
-    CodeSet all;
     if (peek() == ']') refuse("']' first in a class", at_);
+    if (peek() == ':') refuse("\"[:\"", start);
+    CodeSet all = ~CodeSet(), part;
     while (!take("]")) {
-      const size_t item = at_;
-      if (source_.substr(at_).starts_with("&&")) refuse("\"&&\"", at_);
-      if (peek() == '[') refuse("a class in a class", at_);
-      CodeSet set = peek() == '\\' ? escape(false) : one(take_character("an unclosed class"));
-      if (peek() == '-' && at_ + 1 < source_.size() && source_[at_ + 1] != ']') {
-        ++at_;
-        if (peek() == '[') refuse("a class in a class", at_);
-        const CodeSet end = peek() == '\\' ? escape(false) : one(take_character("an unclosed class"));
-        const char32_t first = single(set, item), last = single(end, item);
-        if (last < first) refuse("a range that runs backwards", item);
-        set = CodeSet({{first, last}});
-      }
-      if (fold) {
-        if (set.ranges().back().last >= 0x80) refuse("a case-insensitive class beyond ASCII", item);
-        set = case_folded(set);
-      }
-      all = all | set;
       if (done()) refuse("an unclosed class", start);
+      if (take("&&")) {
+        all = all & part;
+        part = CodeSet();
+      } else {
+        part = part | class_item(fold);
+      }
     }
+    --depth_;
+    all = all & part;
     return negated ? ~all : all;
+  }
+
+  CodeSet class_item(bool fold) {
+    const size_t start = at_;
+    if (take("[")) return bracket(fold, start);
+    const auto character = [&] { return peek() == '\\' ? escape(false) : one(take_character("an unclosed class")); };
+    CodeSet set = character();
+    if (peek() == '-' && at_ + 1 < source_.size() && source_[at_ + 1] != ']') {
+      ++at_;
+      if (peek() == '[') refuse("a range that ends in a class", at_);
+      const char32_t first = single(set, start), last = single(character(), start);
+      if (last < first) refuse("a range that runs backwards", start);
+      set = CodeSet({{first, last}});
+    }
+    if (!fold) return set;
+    if (set.ranges().back().last >= 0x80) refuse("a case-insensitive class beyond ASCII", start);
+    return case_folded(set);
   }
 
   char32_t single(const CodeSet& set, size_t offset) const {
@@ -205,13 +234,22 @@ class Parser {
       case 'S': return ~white_space();
       case 'd': return code_points_of("Nd");
       case 'D': return ~code_points_of("Nd");
-      case 'u': return literal(hexadecimal(start), fold, start);
+      case 'w': return regex_word_characters();
+      case 'W': return ~regex_word_characters();
+      case 'u': return literal(hexadecimal(4, start), fold, start);
+      case 'x': {
+        const size_t end = source_.find('}', at_);
+        if (!take("{") || end == std::string_view::npos || end == at_ || end > at_ + 6) refuse("a \\x without {code point}", start);
+        const char32_t value = hexadecimal(static_cast<int>(end - at_), start);
+        if (!take("}") || value > kMaxCodePoint) refuse("a \\x without {code point}", start);
+        return literal(value, fold, start);
+      }
       case 'p':
       case 'P': {
         if (fold) refuse("a property in a case-insensitive group", start);
         const size_t end = source_.find('}', at_);
         if (!take("{") || end == std::string_view::npos) refuse("a property without braces", start);
-        const CodeSet set = code_points_of(source_.substr(at_, end - at_));
+        const CodeSet set = code_points_with(source_.substr(at_, end - at_));
         at_ = end + 1;
         if (set.ranges().empty()) refuse(source_.substr(start, at_ - start), start);
         return c == 'p' ? set : ~set;
@@ -222,11 +260,11 @@ class Parser {
     return one(c);  // escaped punctuation stands for itself
   }
 
-  char32_t hexadecimal(size_t start) {  // four digits
+  char32_t hexadecimal(int digits, size_t start) {
     char32_t value = 0;
-    for (int i = 0; i < 4; ++i) {
-      const char32_t c = take_character("a short \\u"), lower = c | 0x20;
-      if (!is_digit(c) && (lower < 'a' || lower > 'f')) refuse("a \\u without four hexadecimal digits", start);
+    for (int i = 0; i < digits; ++i) {
+      const char32_t c = take_character("a short number"), lower = c | 0x20;
+      if (!is_digit(c) && (lower < 'a' || lower > 'f')) refuse("what is no hexadecimal number", start);
       value = value * 16 + (is_digit(c) ? c - '0' : lower - 'a' + 10);
     }
     return value;

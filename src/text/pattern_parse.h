@@ -14,7 +14,7 @@ struct PatternNode {
     sequence,      // the children one after another
     alternatives,  // the first child that leads to a match
     repeat,        // children[0], min to max times, as often as possible
-    not_ahead,     // (?!x): the next character, if there is one, is not in `set`; consumes nothing
+    ahead,         // the next character is in `set`, or `at_end` and there is none; consumes nothing
   };
   static constexpr int kUnlimited = -1;
 
@@ -22,11 +22,13 @@ struct PatternNode {
   CodeSet set;
   std::vector<PatternNode> children;
   int min = 0, max = 0;
+  bool at_end = false;
 };
 
-// Understands: literals and escaped punctuation; \r \n \t \v \f \uXXXX; \s \S \d \D \p{..} \P{..}; [..] and [^..] with ranges of
-// these; ? * + {n} {n,} {n,m}; | ; (..) (?:..) (?i:..) over ASCII; (?!x) with x a single character or class. Error{bad_input}
-// names the construct that it does not understand and its offset.
+// Understands: literals and escaped punctuation; \r \n \t \v \f \uXXXX \x{X}; . \s \S \d \D \w \W \p{..} \P{..}; [..] and [^..]
+// with ranges of these, classes in them and &&; ? * + {n} {n,} {n,m}; ?+ *+ ++ after one character or class; | ; (..) (?:..), (?i:..)
+// and a leading (?i) over ASCII; (?=x) and (?!x) with x a single character or class; $ as the end of a line. Error{bad_input} names
+// the construct that it does not understand and its offset.
 PatternNode parse_pattern(std::string_view source);
 
 // The sequence of the characters of `text`, which is valid UTF-8.

@@ -29,6 +29,7 @@ class CodeSet {
   const std::vector<CodeRange>& ranges() const { return ranges_; }
   bool contains(char32_t c) const;
   CodeSet operator|(const CodeSet& other) const;
+  CodeSet operator&(const CodeSet& other) const { return ~(~*this | ~other); }
   CodeSet operator~() const;
   bool operator==(const CodeSet&) const = default;
 

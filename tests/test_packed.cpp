@@ -49,7 +49,7 @@ TEST_CASE("packed weights: what was exported is read again") {
       scheme.spec = {4, 128, true};
       scheme.skipped = {"other"};
       scheme.exceptions = {{layer.name, layer.spec}};
-      exporter->configure(config, scheme);
+      make_exporter("auto_round", scheme)->configure(config);
       const PackedWeights packed = PackedWeights::described_by(config).value();
       const Checkpoint checkpoint(model.path);
       CHECK(packed.holds(checkpoint, layer.name));
@@ -115,16 +115,18 @@ TEST_CASE("packed weights: what is refused") {
   CHECK(contains(complaint(good, R"("group_size": 32})"), "bits"));
   CHECK(contains(complaint(good, w4 + R"(, "data_type": "mx_fp"})"), "data_type \"mx_fp\""));
   CHECK(contains(complaint(good, w4 + R"(, "act_bits": 8})"), "act_bits"));
-  CHECK(contains(complaint(good, w4 + R"(, "packing_format": "auto_round:auto_awq"})"),
-                 "supported: auto_round:auto_gptq, auto_round"));
+  CHECK(contains(complaint(good, w4 + R"(, "packing_format": "auto_round:fp8"})"),
+                 "supported: auto_round:auto_gptq, auto_round:auto_awq, auto_round"));
   CHECK(contains(complaint(good, w4 + R"(, "packing_format": "auto_round"})"),
                  "a zero point of 7 cannot be in a symmetric grid of 4 bits"));
   CHECK(contains(complaint(good, w4 + R"(, "extra_config": {"model.layers.0.mlp.up_proj": {"bits": 16, "data_type": "fp"}}})"),
                  "config.json says that this layer is not quantized"));
   CHECK(contains(complaint(good, w4 + R"(, "extra_config": {"a": {"bits": 1}}})"),
                  "config.json: quantization_config: extra_config: \"a\": bits 1"));
-  CHECK(contains(message_of(ErrorKind::bad_input, [] { described(parse_json(R"({"quant_method": "awq", "bits": 4})")); }),
-                 "quant_method \"awq\" is not supported; supported: auto-round, gptq"));
+  CHECK(contains(message_of(ErrorKind::bad_input, [] { described(parse_json(R"({"quant_method": "hqq", "bits": 4})")); }),
+                 "quant_method \"hqq\" is not supported; supported: auto-round"));
+  CHECK(contains(message_of(ErrorKind::bad_input, [] { described(parse_json(R"({"quant_method": "awq", "bits": 8})")); }),
+                 "bits 8 is not supported by AWQ"));
   CHECK(contains(message_of(ErrorKind::bad_input,
                             [] { described(parse_json(R"({"quant_method": "gptq", "bits": 4, "dynamic": {"+:a": {}}})")); }),
                  "dynamic: \"+:a\""));

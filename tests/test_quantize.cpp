@@ -123,13 +123,15 @@ TEST_CASE("quantize: all formats of a run hold the same weights") {
   const TempDir dir;
   write_ids(dir.path / "ids.txt", 400, 256);
   QuantizeOptions options = tiny(dir, "out");
-  options.formats = {"auto_round", "fake"};
+  options.formats = {"auto_round", "fake", "compressed-tensors"};
   const QuantizeReport report = run(options);
-  REQUIRE(report.outputs.size() == 2);
+  REQUIRE(report.outputs.size() == 3);
   PerplexityOptions eval{.model = report.outputs[0], .text = {}, .ids = options.ids, .seqlen = 32};
   const auto quiet = [](i64, i64) {};
   const PerplexityReport packed = perplexity(eval, quiet);
   eval.model = report.outputs[1];
+  CHECK(packed.nll == perplexity(eval, quiet).nll);
+  eval.model = report.outputs[2];
   CHECK(packed.nll == perplexity(eval, quiet).nll);
   CHECK(packed.tokens == 12 * 31);
   eval.model = options.model;
@@ -195,7 +197,8 @@ TEST_CASE("quantize: what is wrong with the input is named, and nothing is left 
   SUBCASE("a format that cannot hold the grid") {
     QuantizeOptions options = tiny(dir, "out");
     options.spec.symmetric = false;
-    refused(options, ErrorKind::usage, "fake");
+    options.formats = {"gptq"};
+    refused(options, ErrorKind::usage, "the nearest is --format gptq_v2");
   }
   SUBCASE("a model that is quantized already") {
     QuantizeOptions options = tiny(dir, "model");

@@ -1,5 +1,6 @@
 #include "export/auto_round.h"
 
+#include "export/packed_awq.h"
 #include "export/packed_int32.h"
 
 namespace signround {
@@ -24,9 +25,6 @@ void describe_tuning(Json& q, const ExportScheme& scheme) {
   }
 }
 
-// A group of -1 is the whole row.
-i64 group_size(const QuantSpec& spec) { return spec.group > 0 ? spec.group : -1; }
-
 // Layers that differ from the rest, by name, with the keys that differ.
 Json describe_exceptions(const ExportScheme& scheme) {
   Json extra = Json::object({});
@@ -41,40 +39,57 @@ Json describe_exceptions(const ExportScheme& scheme) {
   return extra;
 }
 
-// Symmetric grids as auto-round writes them, packing "auto_round:auto_gptq": zero points less one, no g_idx.
+// How auto-round itself chooses: symmetric grids as GPTQ's first version, zero points less one; asymmetric ones of 4 bits as AWQ
+// if the whole model is such; else zero points as they are. Never a g_idx.
+enum class Packing { gptq, awq, plain };
+
+Packing packing_of(const ExportScheme& scheme) {
+  bool symmetric = scheme.spec.symmetric, awq = awq_holds(scheme.spec);
+  for (const auto& [name, spec] : scheme.exceptions) {
+    symmetric &= spec.symmetric;
+    awq &= awq_holds(spec);
+  }
+  return symmetric ? Packing::gptq : awq ? Packing::awq : Packing::plain;
+}
+
 class AutoRound final : public Exporter {
  public:
+  explicit AutoRound(const ExportScheme& scheme) : scheme_(scheme), packing_(packing_of(scheme)) {}
+
   void require(const std::string& name, i64 rows, i64 cols, const QuantSpec& spec) const override {
-    check(spec.symmetric, ErrorKind::usage, name,
-          ": format auto_round holds symmetric grids only; leave --asym out, or keep the asymmetric grid with --format fake");
-    require_packed_int32(name, rows, cols, spec);
+    packing_ == Packing::awq ? require_awq(name, rows, cols, spec) : require_packed_int32(name, rows, cols, spec);
   }
 
   std::vector<TensorInfo> layout(const std::string& name, i64 rows, i64 cols, const QuantSpec& spec, DType) const override {
-    return layout_packed_int32(name, rows, cols, spec);
+    return packing_ == Packing::awq ? layout_awq(name, rows, cols, spec) : layout_packed_int32(name, rows, cols, spec);
   }
 
-  std::vector<EncodedTensor> encode(const QuantizedLinear& layer) const override { return encode_packed_int32(layer, 1); }
+  std::vector<EncodedTensor> encode(const QuantizedLinear& layer) const override {
+    return packing_ == Packing::awq ? encode_awq(layer) : encode_packed_int32(layer, packing_ == Packing::gptq ? 1 : 0);
+  }
 
-  std::string configure(Json& config, const ExportScheme& scheme) const override {
-    Json q = Json::object({{"bits", scheme.spec.bits},
+  void configure(Json& config) const override {
+    Json q = Json::object({{"bits", scheme_.spec.bits},
                            {"data_type", "int"},
-                           {"group_size", group_size(scheme.spec)},
-                           {"sym", scheme.spec.symmetric}});
-    describe_tuning(q, scheme);
-    q.set("block_name_to_quantize", scheme.block_prefix);
+                           {"group_size", group_size(scheme_.spec)},
+                           {"sym", scheme_.spec.symmetric}});
+    describe_tuning(q, scheme_);
+    q.set("block_name_to_quantize", scheme_.block_prefix);
     q.set("quant_method", "auto-round");
-    q.set("packing_format", "auto_round:auto_gptq");
-    Json extra = describe_exceptions(scheme);
+    constexpr const char* kNames[] = {"auto_round:auto_gptq", "auto_round:auto_awq", "auto_round"};
+    q.set("packing_format", kNames[static_cast<int>(packing_)]);
+    Json extra = describe_exceptions(scheme_);
     if (!extra.object().empty()) q.set("extra_config", std::move(extra));
-    std::string text = to_text(q, 2);
     config.set("quantization_config", std::move(q));
-    return text;
   }
+
+ private:
+  const ExportScheme scheme_;
+  const Packing packing_;
 };
 
 }  // namespace
 
-std::unique_ptr<Exporter> make_auto_round_exporter() { return std::make_unique<AutoRound>(); }
+std::unique_ptr<Exporter> make_auto_round_exporter(const ExportScheme& scheme) { return std::make_unique<AutoRound>(scheme); }
 
 }  // namespace signround

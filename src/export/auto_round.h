@@ -4,6 +4,6 @@
 
 namespace signround {
 
-std::unique_ptr<Exporter> make_auto_round_exporter();
+std::unique_ptr<Exporter> make_auto_round_exporter(const ExportScheme& scheme);
 
 }  // namespace signround

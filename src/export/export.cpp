@@ -4,7 +4,10 @@
 
 #include "base/nearest.h"
 #include "export/auto_round.h"
+#include "export/awq.h"
+#include "export/compressed_tensors.h"
 #include "export/fake.h"
+#include "export/gptq.h"
 
 namespace signround {
 
@@ -14,16 +17,32 @@ TensorInfo tensor_info(std::string name, DType dtype, std::vector<i64> shape) {
   return {std::move(name), dtype, std::move(shape), 0, static_cast<u64>(bytes)};
 }
 
-std::unique_ptr<Exporter> make_exporter(const std::string& format) {
+std::vector<EncodedTensor> empty_tensors(std::vector<TensorInfo> infos) {
+  std::vector<EncodedTensor> tensors;
+  for (TensorInfo& info : infos) {
+    std::vector<u8> bytes(info.bytes);
+    tensors.push_back({std::move(info), std::move(bytes)});
+  }
+  return tensors;
+}
+
+void use_float16(Json& config) { config.set(config.find("dtype") ? "dtype" : "torch_dtype", "float16"); }
+
+std::unique_ptr<Exporter> make_exporter(const std::string& format, const ExportScheme& scheme) {
   struct Format {
     std::string_view name;
-    std::unique_ptr<Exporter> (*make)();
+    std::unique_ptr<Exporter> (*make)(const ExportScheme&);
   };
-  constexpr Format kFormats[] = {{"auto_round", make_auto_round_exporter}, {"fake", make_fake_exporter}};
+  constexpr Format kFormats[] = {{"auto_round", make_auto_round_exporter},
+                                 {"gptq", make_gptq_exporter},
+                                 {"gptq_v2", make_gptq_v2_exporter},
+                                 {"awq", make_awq_exporter},
+                                 {"compressed-tensors", make_compressed_tensors_exporter},
+                                 {"fake", make_fake_exporter}};
 
   std::vector<std::string_view> names;
   for (const Format& f : kFormats) {
-    if (f.name == format) return f.make();
+    if (f.name == format) return f.make(scheme);
     names.push_back(f.name);
   }
   fail(ErrorKind::usage, "format \"", format, "\" is not known; the nearest is ", nearest(format, names));

@@ -38,14 +38,24 @@ class Exporter {
                                          DType weight_type) const = 0;
   // The tensors of layout(), in the same order.
   virtual std::vector<EncodedTensor> encode(const QuantizedLinear& layer) const = 0;
-  // Adds what the format wants to config.json; returns the content of quantization_config.json, empty if there is none.
-  virtual std::string configure(Json& config, const ExportScheme& scheme) const = 0;
+  // Adds what the format wants to config.json. What it sets as "quantization_config" becomes the file config_file() as well.
+  virtual void configure(Json& config) const = 0;
+  virtual std::string config_file() const { return "quantization_config.json"; }
 };
 
 // Size included; the place in the file is the writer's.
 TensorInfo tensor_info(std::string name, DType dtype, std::vector<i64> shape);
 
-// "fake", "auto_round". Throws Error{usage} for an unknown name, with the nearest one.
-std::unique_ptr<Exporter> make_exporter(const std::string& format);
+// Zeroed, to be filled.
+std::vector<EncodedTensor> empty_tensors(std::vector<TensorInfo> infos);
+
+// The readers of GPTQ and AWQ compute in half precision: their scales are F16, and what config.json calls the type decides.
+void use_float16(Json& config);
+
+// As configurations have it: a group of -1 is the whole row.
+inline i64 group_size(const QuantSpec& spec) { return spec.group > 0 ? spec.group : -1; }
+
+// Formats by name (export.cpp has the table). Throws Error{usage} for an unknown name, with the nearest one.
+std::unique_ptr<Exporter> make_exporter(const std::string& format, const ExportScheme& scheme = {});
 
 }  // namespace signround

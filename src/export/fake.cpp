@@ -19,11 +19,11 @@ class Fake final : public Exporter {
     return {{std::move(info[0]), std::move(bytes)}};
   }
 
-  std::string configure(Json&, const ExportScheme&) const override { return ""; }
+  void configure(Json&) const override {}
 };
 
 }  // namespace
 
-std::unique_ptr<Exporter> make_fake_exporter() { return std::make_unique<Fake>(); }
+std::unique_ptr<Exporter> make_fake_exporter(const ExportScheme&) { return std::make_unique<Fake>(); }
 
 }  // namespace signround

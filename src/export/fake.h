@@ -4,6 +4,6 @@
 
 namespace signround {
 
-std::unique_ptr<Exporter> make_fake_exporter();
+std::unique_ptr<Exporter> make_fake_exporter(const ExportScheme& scheme);
 
 }  // namespace signround

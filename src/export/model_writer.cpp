@@ -19,8 +19,8 @@ std::span<const std::byte> bytes_of(const std::vector<u8>& v) { return std::as_b
 }  // namespace
 
 ModelWriter::ModelWriter(const Path& out, bool force, const Checkpoint& source, const std::string& format,
-                         const std::vector<PlannedLayer>& layers)
-    : source_(source), exporter_(make_exporter(format)), output_(out, force, source.path()) {
+                         const std::vector<PlannedLayer>& layers, const ExportScheme& scheme)
+    : source_(source), exporter_(make_exporter(format, scheme)), output_(out, force, source.path()) {
   std::map<std::string, const PlannedLayer*> quantized;  // by the name of the weight
   for (const PlannedLayer& layer : layers) {
     if (!layer.spec.quantized()) continue;
@@ -82,14 +82,14 @@ void ModelWriter::write_index() {
   output_.write("model.safetensors.index.json", to_text(index, 2) + "\n");
 }
 
-void ModelWriter::finish(const ExportScheme& scheme) {
+void ModelWriter::finish() {
   for (const TensorInfo& tensor : copied_) copy_tensor(tensor);
   for (const auto& shard : shards_) shard->finish();
   if (shards_.size() > 1) write_index();
   Json config = source_.config();
-  const std::string quantization = exporter_->configure(config, scheme);
+  exporter_->configure(config);
   output_.write("config.json", to_text(config, 2) + "\n");
-  if (!quantization.empty()) output_.write("quantization_config.json", quantization);
+  if (const Json* q = config.find("quantization_config")) output_.write(exporter_->config_file(), to_text(*q, 2));
   for (const Path& file : source_.side_files()) output_.copy(file, file.filename());
   output_.commit();
 }

@@ -21,12 +21,12 @@ class ModelWriter {
   // Makes OUT.partial with room for every tensor: Error{io} if the disk has too little. Error{usage} if the format cannot hold a
   // layer.
   ModelWriter(const Path& out, bool force, const Checkpoint& source, const std::string& format,
-              const std::vector<PlannedLayer>& layers);
+              const std::vector<PlannedLayer>& layers, const ExportScheme& scheme);
 
   void write(const QuantizedLinear& layer);
   // What is not quantized, byte for byte; configuration, index and side files. Then the directory takes its name: before that
   // nothing loadable exists.
-  void finish(const ExportScheme& scheme);
+  void finish();
 
   std::string path() const { return output_.path().string(); }
   u64 bytes() const { return bytes_; }  // of all safetensors files

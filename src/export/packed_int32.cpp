@@ -13,9 +13,18 @@ void require_packed_int32(const std::string& name, i64 rows, i64 cols, const Qua
                                         [&](int a, int b) { return std::abs(a - spec.bits) < std::abs(b - spec.bits); });
   check(spec.bits == nearest, ErrorKind::usage, name, ": this format has no ", spec.bits, " bits; the nearest is --bits ",
         nearest);
+  require_whole_blocks(name, rows, cols);
+}
+
+void require_whole_blocks(const std::string& name, i64 rows, i64 cols) {
   check(rows % kPackedBlock == 0 && cols % kPackedBlock == 0, ErrorKind::usage, name, ": this format packs ", kPackedBlock,
         " values at a time, and ", rows, " x ", cols, " is no multiple of it both ways; leave it out with --ignore-layers ",
         name);
+}
+
+void require_whole_groups(const std::string& name, i64 cols, const QuantSpec& spec) {
+  check(cols % spec.group_of(cols) == 0, ErrorKind::usage, name, ": this format wants whole groups, and ", cols,
+        " inputs are no multiple of ", spec.group, "; the nearest is --group-size 32");
 }
 
 std::vector<TensorInfo> layout_packed_int32(const std::string& name, i64 rows, i64 cols, const QuantSpec& spec) {
@@ -28,11 +37,7 @@ std::vector<TensorInfo> layout_packed_int32(const std::string& name, i64 rows, i
 std::vector<EncodedTensor> encode_packed_int32(const QuantizedLinear& layer, int zero_offset) {
   const i64 rows = layer.rows, cols = layer.cols, groups = layer.groups();
   const int bits = layer.spec.bits;
-  std::vector<EncodedTensor> out;
-  for (TensorInfo& info : layout_packed_int32(layer.name, rows, cols, layer.spec)) {
-    std::vector<u8> bytes(info.bytes);
-    out.push_back({std::move(info), std::move(bytes)});
-  }
+  std::vector<EncodedTensor> out = empty_tensors(layout_packed_int32(layer.name, rows, cols, layer.spec));
 
   pack_bits({reinterpret_cast<u32*>(out[0].bytes.data()), rows, 1}, {layer.codes.data(), 1, cols}, cols, rows, bits);
 
@@ -44,11 +49,15 @@ std::vector<EncodedTensor> encode_packed_int32(const QuantizedLinear& layer, int
   }
   pack_bits({reinterpret_cast<u32*>(out[1].bytes.data()), 1, packed_words(rows, bits)}, {zero.data(), groups, 1}, rows, groups,
             bits);
+  put_scales_transposed(out[2], layer);
+  return out;
+}
 
-  f16* scale = reinterpret_cast<f16*>(out[2].bytes.data());
+void put_scales_transposed(EncodedTensor& to, const QuantizedLinear& layer) {
+  const i64 rows = layer.rows, groups = layer.groups();
+  f16* scale = reinterpret_cast<f16*>(to.bytes.data());
   for (i64 row = 0; row < rows; ++row)
     for (i64 g = 0; g < groups; ++g) scale[g * rows + row] = layer.scale[static_cast<std::size_t>(row * groups + g)];
-  return out;
 }
 
 }  // namespace signround

@@ -88,4 +88,18 @@ void unpack_bits(Lanes<u8> values, Lanes<const u32> words, i64 length, i64 lanes
   });
 }
 
+std::vector<u8> awq_interleave(const std::vector<u8>& values, i64 rows, i64 cols) {
+  std::vector<u8> out(values.size());
+  for (i64 row = 0; row < rows; ++row)
+    std::copy_n(values.begin() + row * cols, cols, out.begin() + (row / 8 * 8 + kAwqNibble[row % 8]) * cols);
+  return out;
+}
+
+std::vector<u8> awq_restore(const std::vector<u8>& values, i64 rows, i64 cols) {
+  std::vector<u8> out(values.size());
+  for (i64 row = 0; row < rows; ++row)
+    std::copy_n(values.begin() + (row / 8 * 8 + kAwqNibble[row % 8]) * cols, cols, out.begin() + row * cols);
+  return out;
+}
+
 }  // namespace signround

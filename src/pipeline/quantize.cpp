@@ -57,7 +57,7 @@ class Run {
     }
     observer_.stage("writing");
     for (const std::unique_ptr<ModelWriter>& writer : writers_) {
-      writer->finish(layers_.scheme);
+      writer->finish();
       report_.outputs.push_back(writer->path());
       report_.output_bytes += static_cast<i64>(writer->bytes());
     }
@@ -110,7 +110,8 @@ void Run::open_writers() {
       std::replace(folder.begin(), folder.end(), ':', '-');
       path /= folder;
     }
-    writers_.push_back(std::make_unique<ModelWriter>(path, options_.force, model_.checkpoint(), format, layers_.linears));
+    writers_.push_back(std::make_unique<ModelWriter>(path, options_.force, model_.checkpoint(), format, layers_.linears,
+                                                     layers_.scheme));
   }
 }
 

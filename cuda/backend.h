@@ -42,8 +42,11 @@ class CudaBackend final : public Backend {
   // ---- the ops: see ops/ops.h
   void embed(Tensor y, Tensor ids, Tensor table, float scale) override;
   void embed_bwd(Tensor dtable, Tensor dy, Tensor ids, float scale) override;
+  void positions(Tensor y, i64 tokens, i64 offset) override;
   void rms(Tensor y, Tensor r, Tensor x, Tensor w, float eps, float p) override;
   void rms_bwd(Tensor dx, Acc acc, Tensor dy, Tensor x, Tensor w, Tensor r, float p) override;
+  void layer_norm(Tensor y, Tensor stat, Tensor x, Tensor w, Tensor b, float eps) override;
+  void layer_norm_bwd(Tensor dx, Acc acc, Tensor dy, Tensor x, Tensor w, Tensor stat) override;
   void linear(Tensor y, Tensor x, Tensor w, Tensor b) override;
   void linear_bwd_x(Tensor dx, Acc acc, Tensor dy, Tensor w) override;
   void linear_bwd_w(Tensor dw, Acc acc, Tensor dy, Tensor x) override;
@@ -54,6 +57,10 @@ class CudaBackend final : public Backend {
                      Tensor k, Tensor v, Tensor o, Tensor lse, const AttentionShape& shape) override;
   void glu(Tensor y, Tensor g, Tensor u, Activation act) override;
   void glu_bwd(Tensor dg, Tensor du, Acc acc_g, Acc acc_u, Tensor dy, Tensor g, Tensor u, Activation act) override;
+  void act(Tensor y, Tensor x, Activation act) override;
+  void act_bwd(Tensor dx, Acc acc, Tensor dy, Tensor x, Activation act) override;
+  void slice(Tensor y, Tensor x, const ColumnSlice& columns) override;
+  void slice_bwd(Tensor dx, Acc acc, Tensor dy, const ColumnSlice& columns) override;
   void add(Tensor y, Tensor a, Tensor b) override;
   void add_bwd(Tensor da, Acc acc, Tensor dy) override;
   void softcap(Tensor y, Tensor x, float cap) override;

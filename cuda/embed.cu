@@ -37,7 +37,19 @@ __global__ void embed_bwd_kernel(T* dtable, const T* dy, const i32* ids, i64 row
   }
 }
 
+// y[n] = n % T + offset
+__global__ void positions_kernel(i32* y, i64 rows, i64 tokens, i64 offset) {
+  const i64 n = global_thread();
+  if (n < rows) y[n] = static_cast<i32>(n % tokens + offset);
+}
+
 }  // namespace
+
+void CudaBackend::positions(Tensor y, i64 tokens, i64 offset) {
+  fits(tokens > 0 && y.size() % tokens == 0, "positions");
+  positions_kernel<<<blocks_for(y.size()), kBlock, 0, stream_>>>(y.as<i32>(), y.size(), tokens, offset);
+  launched("positions");
+}
 
 void CudaBackend::embed(Tensor y, Tensor ids, Tensor table, float scale) {
   fits(y.rows() == ids.size() && y.cols() == table.cols(), "embed");

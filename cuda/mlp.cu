@@ -1,21 +1,43 @@
-// The gated unit, the residual, the soft limit: elementwise, 16 bytes a thread, bound by memory.
+// Activations, the gated unit, the residual, the soft limit: elementwise, 16 bytes a thread, bound by memory.
 #include "cuda/backend.h"
 
 namespace signround::cuda {
 namespace {
 
-// act(x) = x sigmoid(inner(x)),   act'(x) = s + x s (1 - s) inner'(x),   s = sigmoid(inner(x))
-struct Silu {
+__device__ inline float sigmoid(float x) { return 1 / (1 + expf(-x)); }
+
+// Silu and GeluTanh are x sigmoid(inner(x)):   act'(x) = s + x s (1 - s) inner'(x),   s = sigmoid(inner(x))
+template <class Inner>
+struct SigmoidUnit {
+  static __device__ float value(float x) { return x * sigmoid(Inner::inner(x)); }
+  static __device__ float slope(float x) {
+    const float s = sigmoid(Inner::inner(x));
+    return s + x * s * (1 - s) * Inner::inner_slope(x);
+  }
+};
+struct Linear {
   static __device__ float inner(float x) { return x; }
   static __device__ float inner_slope(float) { return 1; }
 };
-struct GeluTanh {
+struct Cubic {
   static constexpr float kScale = 1.5957691216057308f, kCube = 0.044715f;  // 2 sqrt(2/pi)
   static __device__ float inner(float x) { return kScale * x * (1 + kCube * x * x); }
   static __device__ float inner_slope(float x) { return kScale * (1 + 3 * kCube * x * x); }
 };
+using Silu = SigmoidUnit<Linear>;
+using GeluTanh = SigmoidUnit<Cubic>;
 
-__device__ inline float sigmoid(float x) { return 1 / (1 + expf(-x)); }
+// x Phi(x);   act'(x) = Phi(x) + x phi(x),   Phi and phi the normal distribution and its density
+struct Gelu {
+  static constexpr float kDensity = 0.3989422804014327f;  // 1/sqrt(2 pi)
+  static __device__ float value(float x) { return x * normcdff(x); }
+  static __device__ float slope(float x) { return normcdff(x) + x * kDensity * expf(-0.5f * x * x); }
+};
+
+struct Relu {
+  static __device__ float value(float x) { return x > 0 ? x : 0.0f; }
+  static __device__ float slope(float x) { return x > 0 ? 1.0f : 0.0f; }
+};
 
 template <int V, class Act, class T>
 __global__ void glu_kernel(T* y, const T* g, const T* u, i64 n) {
@@ -23,8 +45,7 @@ __global__ void glu_kernel(T* y, const T* g, const T* u, i64 n) {
   if (i >= n) return;
   const Pack<T, V> gate = load<V>(g + i), up = load<V>(u + i);
   accumulate<V>(y + i, false, [&](int v) {
-    const float x = widened(gate.x[v]);
-    return x * sigmoid(Act::inner(x)) * widened(up.x[v]);
+    return Act::value(widened(gate.x[v])) * widened(up.x[v]);
   });
 }
 
@@ -34,15 +55,29 @@ __global__ void glu_bwd_kernel(T* dg, T* du, bool add_g, bool add_u, const T* dy
   const i64 i = global_thread() * V;
   if (i >= n) return;
   const Pack<T, V> back = load<V>(dy + i), gate = load<V>(g + i), up = load<V>(u + i);
-  float s[V];
-#pragma unroll
-  for (int v = 0; v < V; ++v) s[v] = sigmoid(Act::inner(widened(gate.x[v])));
   if (dg != nullptr)
     accumulate<V>(dg + i, add_g, [&](int v) {
-      const float x = widened(gate.x[v]), slope = s[v] + x * s[v] * (1 - s[v]) * Act::inner_slope(x);
-      return widened(back.x[v]) * widened(up.x[v]) * slope;
+      return widened(back.x[v]) * widened(up.x[v]) * Act::slope(widened(gate.x[v]));
     });
-  if (du != nullptr) accumulate<V>(du + i, add_u, [&](int v) { return widened(back.x[v]) * (widened(gate.x[v]) * s[v]); });
+  if (du != nullptr) accumulate<V>(du + i, add_u, [&](int v) { return widened(back.x[v]) * Act::value(widened(gate.x[v])); });
+}
+
+// y = act(x)
+template <int V, class Act, class T>
+__global__ void act_kernel(T* y, const T* x, i64 n) {
+  const i64 i = global_thread() * V;
+  if (i >= n) return;
+  const Pack<T, V> in = load<V>(x + i);
+  accumulate<V>(y + i, false, [&](int v) { return Act::value(widened(in.x[v])); });
+}
+
+// dx = dy o act'(x)
+template <int V, class Act, class T>
+__global__ void act_bwd_kernel(T* dx, bool add, const T* dy, const T* x, i64 n) {
+  const i64 i = global_thread() * V;
+  if (i >= n) return;
+  const Pack<T, V> back = load<V>(dy + i), in = load<V>(x + i);
+  accumulate<V>(dx + i, add, [&](int v) { return widened(back.x[v]) * Act::slope(widened(in.x[v])); });
 }
 
 template <int V, class T>
@@ -83,8 +118,12 @@ __global__ void softcap_bwd_kernel(T* dx, bool add, const T* dy, const T* y, flo
 
 template <class F>
 void with_act(Activation act, F f) {
-  if (act == Activation::silu) f(Silu{});
-  else f(GeluTanh{});
+  switch (act) {
+    case Activation::silu: return f(Silu{});
+    case Activation::gelu_tanh: return f(GeluTanh{});
+    case Activation::gelu: return f(Gelu{});
+    case Activation::relu: return f(Relu{});
+  }
 }
 
 }  // namespace
@@ -115,6 +154,34 @@ void CudaBackend::glu_bwd(Tensor dg, Tensor du, Acc acc_g, Acc acc_u, Tensor dy,
     });
   });
   launched("glu_bwd");
+}
+
+void CudaBackend::act(Tensor y, Tensor x, Activation act) {
+  fits(y.size() == x.size(), "act");
+  const i64 n = y.size();
+  with_activation([&]<class T>(T) {
+    with_width<T>(n, {y.data, x.data}, [&](auto V) {
+      with_act(act, [&]<class Act>(Act) {
+        act_kernel<V, Act><<<blocks_for(divide_up(n, V)), kBlock, 0, stream_>>>(y.as<T>(), x.as<T>(), n);
+      });
+    });
+  });
+  launched("act");
+}
+
+void CudaBackend::act_bwd(Tensor dx, Acc acc, Tensor dy, Tensor x, Activation act) {
+  if (!dx) return;
+  fits(dx.size() == x.size() && dy.size() == x.size(), "act_bwd");
+  const i64 n = dx.size();
+  with_activation([&]<class T>(T) {
+    with_width<T>(n, {dx.data, dy.data, x.data}, [&](auto V) {
+      with_act(act, [&]<class Act>(Act) {
+        act_bwd_kernel<V, Act><<<blocks_for(divide_up(n, V)), kBlock, 0, stream_>>>(dx.as<T>(), acc == Acc::add, dy.as<T>(),
+                                                                                    x.as<T>(), n);
+      });
+    });
+  });
+  launched("act_bwd");
 }
 
 void CudaBackend::add(Tensor y, Tensor a, Tensor b) {

@@ -1,4 +1,6 @@
-// RMSNorm, a warp a row.   y = x o (w+p) * r,   r = 1/sqrt(mean(x^2) + eps)
+// Norms, a warp a row.
+// RMSNorm:   y = x o (w+p) * r,   r = 1/sqrt(mean(x^2) + eps)
+// LayerNorm:   y = (x - m) * r o w + b,   m = mean(x),   r = 1/sqrt(mean((x-m)^2) + eps)
 // Moves x twice, the second time from the cache, and y once: bound by memory.
 #include "cuda/backend.h"
 
@@ -52,6 +54,45 @@ __global__ void rms_bwd_kernel(T* dx, bool add, const T* dy, const T* x, const W
   }
 }
 
+// stat [rows, 2]: m and r. b may be null.
+template <class T, class W, class B>
+__global__ void layer_norm_kernel(T* y, float* stat, const T* x, const W* w, const B* b, i64 rows, i64 cols, float eps) {
+  const i64 row = global_warp();
+  if (row >= rows) return;
+  T* yr = y + row * cols;
+  const T* xr = x + row * cols;
+  float sum = 0, squares = 0;
+  for (i64 i = lane(); i < cols; i += kWarp) sum += widened(xr[i]);
+  const float m = warp_sum(sum) / static_cast<float>(cols);
+  for (i64 i = lane(); i < cols; i += kWarp) squares += (widened(xr[i]) - m) * (widened(xr[i]) - m);
+  const float r = 1 / sqrtf(warp_sum(squares) / static_cast<float>(cols) + eps);
+  for (i64 i = lane(); i < cols; i += kWarp)
+    yr[i] = narrowed<T>((widened(xr[i]) - m) * r * widened(w[i]) + (b != nullptr ? widened(b[i]) : 0.0f));
+  if (lane() == 0) stat[2 * row] = m, stat[2 * row + 1] = r;
+}
+
+// dx = r * (a - mean(a) - h * mean(a o h)),   h = (x - m) * r,   a = dy o w
+template <class T, class W>
+__global__ void layer_norm_bwd_kernel(T* dx, bool add, const T* dy, const T* x, const W* w, const float* stat, i64 rows,
+                                      i64 cols) {
+  const i64 row = global_warp();
+  if (row >= rows) return;
+  T* dxr = dx + row * cols;
+  const T *dyr = dy + row * cols, *xr = x + row * cols;
+  const float m = stat[2 * row], r = stat[2 * row + 1];
+  float sum = 0, product = 0;
+  for (i64 i = lane(); i < cols; i += kWarp) {
+    const float a = widened(dyr[i]) * widened(w[i]);
+    sum += a;
+    product += a * (widened(xr[i]) - m);
+  }
+  const float mean = warp_sum(sum) / static_cast<float>(cols), along = warp_sum(product) * r / static_cast<float>(cols);
+  for (i64 i = lane(); i < cols; i += kWarp)
+    accumulate<1>(dxr + i, add, [&](int) {
+      return r * (widened(dyr[i]) * widened(w[i]) - mean - (widened(xr[i]) - m) * r * along);
+    });
+}
+
 }  // namespace
 
 void CudaBackend::rms(Tensor y, Tensor r, Tensor x, Tensor w, float eps, float p) {
@@ -81,6 +122,34 @@ void CudaBackend::rms_bwd(Tensor dx, Acc acc, Tensor dy, Tensor x, Tensor w, Ten
     });
   });
   launched("rms_bwd");
+}
+
+void CudaBackend::layer_norm(Tensor y, Tensor stat, Tensor x, Tensor w, Tensor b, float eps) {
+  fits(y.size() == x.size() && w.size() > 0 && x.size() % w.size() == 0 && stat.size() == 2 * (x.size() / w.size()) &&
+           (!b || b.size() == w.size()), "layer_norm");
+  const i64 rows = stat.size() / 2, cols = w.size();
+  with_activation([&]<class T>(T) {
+    with_type(w, [&](const auto* weight) {
+      with_type(b ? b : w, [&](const auto* bias) {
+        layer_norm_kernel<<<blocks_for(rows * kWarp), kBlock, 0, stream_>>>(y.as<T>(), stat.as<float>(), x.as<T>(), weight,
+                                                                            b ? bias : nullptr, rows, cols, eps);
+      });
+    });
+  });
+  launched("layer_norm");
+}
+
+void CudaBackend::layer_norm_bwd(Tensor dx, Acc acc, Tensor dy, Tensor x, Tensor w, Tensor stat) {
+  if (!dx) return;
+  fits(dx.size() == x.size() && dy.size() == x.size() && stat.size() * w.size() == 2 * x.size(), "layer_norm_bwd");
+  const i64 rows = stat.size() / 2, cols = w.size();
+  with_activation([&]<class T>(T) {
+    with_type(w, [&](const auto* weight) {
+      layer_norm_bwd_kernel<<<blocks_for(rows * kWarp), kBlock, 0, stream_>>>(dx.as<T>(), acc == Acc::add, dy.as<T>(),
+                                                                              x.as<T>(), weight, stat.as<float>(), rows, cols);
+    });
+  });
+  launched("layer_norm_bwd");
 }
 
 }  // namespace signround::cuda

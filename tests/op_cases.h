@@ -46,6 +46,25 @@ inline OpCase rms_case(i64 rows, i64 cols, float plus) {
           }};
 }
 
+inline OpCase layer_norm_case(i64 rows, i64 cols, bool bias) {
+  OpCase c{cat("layer_norm ", rows, "x", cols, bias ? " with bias" : ""), {{rows, cols}, {1, cols}}, 1, {rows, cols}, {{rows, 2}},
+           [=](Backend& b, In x, Tensor y, In k) { b.layer_norm(y, k[0], x[0], x[1], bias ? x[2] : Tensor{}, 1e-2f); },
+           [=](Backend& b, In d, Acc acc, Tensor dy, In x, Tensor, In k) { b.layer_norm_bwd(d[0], acc, dy, x[0], x[1], k[0]); },
+           [=](const Values& x) {
+             std::vector<double> y;
+             for (i64 n = 0; n < rows; ++n) {
+               double mean = 0, variance = 0;
+               for (i64 i = 0; i < cols; ++i) mean += x[0][n * cols + i] / static_cast<double>(cols);
+               for (i64 i = 0; i < cols; ++i) variance += std::pow(x[0][n * cols + i] - mean, 2) / static_cast<double>(cols);
+               for (i64 i = 0; i < cols; ++i)
+                 y.push_back((x[0][n * cols + i] - mean) / std::sqrt(variance + 1e-2f) * x[1][i] + (bias ? x[2][i] : 0));
+             }
+             return y;
+           }};
+  if (bias) c.in.push_back({1, cols});
+  return c;
+}
+
 inline OpCase linear_case(i64 rows, i64 in, i64 out, bool bias) {
   OpCase c{cat("linear ", rows, "x", in, "x", out, bias ? " with bias" : ""), {{rows, in}, {out, in}}, 2, {rows, out}, {},
            [=](Backend& b, In x, Tensor y, In) { b.linear(y, x[0], x[1], bias ? x[2] : Tensor{}); },
@@ -126,8 +145,44 @@ inline OpCase attention_case(std::string_view what, const AttentionShape& s) {
           }};
 }
 
+inline double activated(double x, Activation act) {
+  switch (act) {
+    case Activation::silu: return x * sigmoid(x);
+    case Activation::gelu_tanh: return 0.5 * x * (1 + std::tanh(std::sqrt(2 / std::acos(-1.0)) * (x + 0.044715 * x * x * x)));
+    case Activation::gelu: return 0.5 * x * std::erfc(-x / std::sqrt(2.0));
+    case Activation::relu: return std::max(x, 0.0);
+  }
+  return 0;
+}
+
+inline constexpr Activation kActivations[] = {Activation::silu, Activation::gelu_tanh, Activation::gelu, Activation::relu};
+
+inline OpCase act_case(i64 rows, i64 cols, Activation act) {
+  return {cat("act ", static_cast<int>(act), " ", rows, "x", cols), {{rows, cols}}, 1, {rows, cols}, {},
+          [=](Backend& b, In x, Tensor y, In) { b.act(y, x[0], act); },
+          [=](Backend& b, In d, Acc acc, Tensor dy, In x, Tensor, In) { b.act_bwd(d[0], acc, dy, x[0], act); },
+          [=](const Values& x) {
+            std::vector<double> y = x[0];
+            for (double& v : y) v = activated(v, act);
+            return y;
+          }};
+}
+
+inline OpCase slice_case(i64 rows, i64 periods, const ColumnSlice& s) {
+  return {cat("slice ", rows, " rows, ", periods, " x ", s.first, "+", s.width, " of ", s.period),
+          {{rows, periods * s.period}}, 1, {rows, periods * s.width}, {},
+          [=](Backend& b, In x, Tensor y, In) { b.slice(y, x[0], s); },
+          [=](Backend& b, In d, Acc acc, Tensor dy, In, Tensor, In) { b.slice_bwd(d[0], acc, dy, s); },
+          [=](const Values& x) {
+            std::vector<double> y;
+            for (i64 p = 0; p < rows * periods; ++p)
+              for (i64 j = 0; j < s.width; ++j) y.push_back(x[0][p * s.period + s.first + j]);
+            return y;
+          }};
+}
+
 inline OpCase glu_case(i64 rows, i64 cols, Activation act) {
-  return {cat("glu ", act == Activation::silu ? "silu " : "gelu_tanh ", rows, "x", cols), {{rows, cols}, {rows, cols}}, 2,
+  return {cat("glu ", static_cast<int>(act), " ", rows, "x", cols), {{rows, cols}, {rows, cols}}, 2,
           {rows, cols}, {},
           [=](Backend& b, In x, Tensor y, In) { b.glu(y, x[0], x[1], act); },
           [=](Backend& b, In d, Acc acc, Tensor dy, In x, Tensor, In) {
@@ -135,10 +190,7 @@ inline OpCase glu_case(i64 rows, i64 cols, Activation act) {
           },
           [=](const Values& x) {
             std::vector<double> y = x[0];
-            for (size_t i = 0; i < y.size(); ++i) {
-              const double g = x[0][i], cube = std::sqrt(2 / std::acos(-1.0)) * (g + 0.044715 * g * g * g);
-              y[i] = (act == Activation::silu ? g * sigmoid(g) : 0.5 * g * (1 + std::tanh(cube))) * x[1][i];
-            }
+            for (size_t i = 0; i < y.size(); ++i) y[i] = activated(x[0][i], act) * x[1][i];
             return y;
           }};
 }

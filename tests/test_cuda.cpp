@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "cuda_lab.h"
+#include "op_cases.h"
 
 using namespace signround;
 
@@ -66,6 +67,15 @@ TEST_CASE("cuda: norm, rope, mlp") {
           lab.backend.rms(y, r, x, w, 1e-2f, 1);
           lab.backend.rms_bwd(dx, acc, dy, x, w, r, 1);
         });
+  for (const Extent& e : {Extent{3, 17}, {173, 4096}})
+    for (DType weights : {DType::f32, DType::f16, DType::bf16})
+      for (Acc acc : {Acc::set, Acc::add})
+        compare(cat("layer_norm ", e.rows, "x", e.cols, " ", name_of(weights)), [&](Lab& lab) {
+          const Tensor x = lab.in(e.rows, e.cols, 0, 3), w = lab.weight(1, e.cols, weights), b = lab.weight(1, e.cols, weights);
+          const Tensor dy = lab.in(e.rows, e.cols), y = lab.out(e.rows, e.cols), stat = lab.statistic(e.rows, 2);
+          lab.backend.layer_norm(y, stat, x, w, b, 1e-2f);
+          lab.backend.layer_norm_bwd(lab.gradient(e.rows, e.cols, acc), acc, dy, x, w, stat);
+        });
   for (const RopeShape& s : {RopeShape{.tokens = 3, .heads = 2, .head_dim = 6, .rotary_dim = 6},
                              {.tokens = 7, .heads = 3, .head_dim = 64, .rotary_dim = 64},
                              {.tokens = 5, .heads = 2, .head_dim = 128, .rotary_dim = 32},
@@ -81,7 +91,19 @@ TEST_CASE("cuda: norm, rope, mlp") {
       });
   for (const Extent& e : {Extent{3, 19}, {131, 408}})
     for (Acc acc : {Acc::set, Acc::add}) {
-      for (Activation act : {Activation::silu, Activation::gelu_tanh})
+      for (Activation act : kActivations)
+        compare(cat("act ", e.rows, "x", e.cols), [&](Lab& lab) {
+          const Tensor x = lab.in(e.rows, e.cols, -6, 6), dy = lab.in(e.rows, e.cols), y = lab.out(e.rows, e.cols);
+          lab.backend.act(y, x, act);
+          lab.backend.act_bwd(lab.gradient(e.rows, e.cols, acc), acc, dy, x, act);
+        });
+      compare(cat("slice ", e.rows, "x", e.cols), [&](Lab& lab) {
+        const ColumnSlice some{.first = 3, .width = e.cols, .period = e.cols + 5};
+        const Tensor x = lab.in(e.rows, 2 * some.period), dy = lab.in(e.rows, 2 * e.cols), y = lab.out(e.rows, 2 * e.cols);
+        lab.backend.slice(y, x, some);
+        lab.backend.slice_bwd(lab.gradient(e.rows, 2 * some.period, acc), acc, dy, some);
+      });
+      for (Activation act : kActivations)
         compare(cat("glu ", e.rows, "x", e.cols), [&](Lab& lab) {
           const Tensor g = lab.in(e.rows, e.cols, -6, 6), u = lab.in(e.rows, e.cols), dy = lab.in(e.rows, e.cols);
           const Tensor y = lab.out(e.rows, e.cols);
@@ -162,6 +184,15 @@ TEST_CASE("cuda: attention") {
 TEST_CASE("cuda: embedding and losses") {
   if (absent()) return;
   const std::vector<i32> ids = {0, 3, 1, 3, 2, 3, 0}, targets = {4, -1, 0, 36, 7, -1, 4};
+  for (Precision precision : kPrecisions) {
+    const std::unique_ptr<Backend> gpu = make_backend("cuda", precision);
+    Lab lab(*gpu, gpu->activation_type());
+    const Tensor y = lab.integers(ids);
+    std::vector<i32> got(ids.size());
+    gpu->positions(y, 7, 2);
+    gpu->download(got.data(), y);
+    CHECK(got == std::vector<i32>{2, 3, 4, 5, 6, 7, 8});
+  }
   for (i64 cols : {5, 64})
     compare(cat("embed ", cols), [&](Lab& lab) {
       const Tensor table = lab.weight(4, cols, DType::bf16), dy = lab.in(7, cols), y = lab.out(7, cols);

@@ -25,6 +25,8 @@ std::vector<OpCase> small_cases() {
   return {rms_case(3, 17, 0),
           rms_case(5, 64, 1),
           rms_case(4, 1, 0),
+          layer_norm_case(3, 17, true),
+          layer_norm_case(5, 64, false),
           linear_case(5, 7, 3, false),
           linear_case(1, 33, 18, true),
           linear_case(19, 1, 5, true),
@@ -40,6 +42,12 @@ std::vector<OpCase> small_cases() {
           attention_case("one token", one),
           glu_case(3, 19, Activation::silu),
           glu_case(3, 19, Activation::gelu_tanh),
+          act_case(3, 19, Activation::silu),
+          act_case(3, 19, Activation::gelu_tanh),
+          act_case(3, 19, Activation::gelu),
+          act_case(3, 19, Activation::relu),
+          slice_case(5, 1, {.first = 0, .width = 4, .period = 11}),
+          slice_case(3, 4, {.first = 2, .width = 3, .period = 5}),
           add_case(3, 11),
           softcap_case(3, 11, 0.75f),
           embed_case(7, 5, 6, 1),
@@ -59,6 +67,10 @@ std::vector<OpCase> large_cases() {
           attention_case("window and softcap", window),
           glu_case(131, 403, Activation::silu),
           glu_case(131, 403, Activation::gelu_tanh),
+          layer_norm_case(173, 579, true),
+          act_case(131, 403, Activation::gelu),
+          act_case(131, 403, Activation::relu),
+          slice_case(131, 7, {.first = 3, .width = 50, .period = 61}),
           add_case(131, 403),
           softcap_case(131, 403, 0.75f),
           embed_case(171, 403, 57, 1.5f),
@@ -244,6 +256,13 @@ TEST_CASE("ops: weights are widened exactly, whatever their type") {
   compare(f16{});
 }
 
+TEST_CASE("ops: positions count within each sequence") {
+  const std::unique_ptr<Backend> backend = make_cpu_backend(Precision::f32);
+  std::vector<i32> y(6);
+  backend->positions(tensor(y), 3, 2);
+  CHECK(y == std::vector<i32>{2, 3, 4, 2, 3, 4});
+}
+
 TEST_CASE("ops: gradients that are not wanted are skipped") {
   const std::unique_ptr<Backend> backend = make_cpu_backend(Precision::f32);
   std::vector<float> a = {1, 2, 3, 4}, du(4);
@@ -254,5 +273,9 @@ TEST_CASE("ops: gradients that are not wanted are skipped") {
   backend->linear_bwd_x({}, Acc::set, x, x);
   backend->linear_bwd_w({}, Acc::set, x, x);
   backend->rms_bwd({}, Acc::set, x, x, x, x, 0);
+  backend->layer_norm_bwd({}, Acc::set, x, x, x, x);
+  backend->act_bwd({}, Acc::set, x, x, Activation::gelu);
+  backend->slice_bwd({}, Acc::set, x, {.first = 0, .width = 1, .period = 1});
+  backend->softcap_bwd({}, Acc::set, x, x, 1);
   backend->rope_bwd({}, Acc::set, x, x, {.tokens = 2, .heads = 1, .head_dim = 2, .rotary_dim = 2});
 }

@@ -24,13 +24,17 @@ struct Config {
   float norm_eps = 0, norm_plus = 0;  // norm_plus: 1 where norms store w - 1
   Activation activation = Activation::silu;
   bool tied_head = false, qkv_bias = false, o_bias = false, mlp_bias = false;
+  bool parallel = false;    // attention and MLP read the same input, and both are added to it
+  bool two_norms = false;   // each through a norm of its own (Falcon)
+  bool transposed = false;  // the checkpoint holds linears as [in, out]
   QkNorm qk_norm = QkNorm::none;
   float embed_scale = 1;
-  float attention_scale = 0;                 // 0: 1 / sqrt(head_dim)
+  float attention_scale = 0;                       // 0: 1 / sqrt(head_dim)
   float attention_softcap = 0, logit_softcap = 0;  // 0: none
-  RopeTable rope, local_rope;                // local_rope: of layers with a window; empty: as the others
-  std::vector<LayerConfig> layer;            // by layer; empty: all as LayerConfig says
-  DType dtype = DType::bf16;                 // of the weights, as the file claims; each tensor's own type decides
+  bool interleaved = false;                        // rotary pairs are neighbours
+  RopeTable rope, local_rope;                      // local_rope: of layers with a window; empty: as the others
+  std::vector<LayerConfig> layer;                  // by layer; empty: all as LayerConfig says
+  DType dtype = DType::bf16;                       // of the weights, as the file claims; each tensor's own type decides
 
   LayerConfig layer_config(i64 index) const { return layer.empty() ? LayerConfig{} : layer[static_cast<size_t>(index)]; }
 };
@@ -42,11 +46,18 @@ Config read_config(const Json& json);
 
 // What the keys of a decoder are called, and what holds where one is absent.
 struct ConfigKeys {
+  const char *hidden = "hidden_size", *ffn = "intermediate_size", *layers = "num_hidden_layers", *heads = "num_attention_heads";
+  const char* kv_heads = "num_key_value_heads";  // null: as many as heads
+  const char* positions = "max_position_embeddings";
   const char* norm_eps = "rms_norm_eps";
+  double default_eps = 1e-6;
   const char* activation = "hidden_act";
   const char* default_activation = "silu";
   bool tied_head = false;
-  double rope_theta = 10000;
+  const char* rope_theta = "rope_theta";
+  double default_theta = 10000;
+  const char* rotary_share = nullptr;  // of a head's dimensions, those that rotate; null: all
+  double default_share = 1;
 };
 
 // Sizes, norm, activation, head and rotary positions. Throws as read_config.
@@ -61,7 +72,8 @@ void refuse(const Json& json, const char* key);                               //
 // there is no such key, those that `windowed` names.
 template <class F>
 void read_windows(Config& c, const Json& json, i64 window, F windowed);
-std::vector<bool> read_sliding(const Json& json, i64 layers);  // of layer_types; empty: there is no such key
+void read_window_everywhere(Config& c, const Json& json, i64 fallback);  // sliding_window, which may be null or absent
+std::vector<bool> read_sliding(const Json& json, i64 layers);            // of layer_types; empty: there is no such key
 
 template <class F>
 void read_windows(Config& c, const Json& json, i64 window, F windowed) {
@@ -71,11 +83,9 @@ void read_windows(Config& c, const Json& json, i64 window, F windowed) {
     if (sliding.empty() ? windowed(i) : sliding[static_cast<size_t>(i)]) c.layer[static_cast<size_t>(i)].window = window;
 }
 
-// inv_freq[i] = theta^(-2i/d), rescaled as `scaling` says: none, "default", "linear", "llama3".
-RopeTable read_rope(const Json& scaling, double theta, i64 rotary_dim);
-// The same for a model with one kind of layers: newer files hold everything in rope_parameters, older ones rope_theta beside
-// rope_scaling.
-RopeTable read_rope(const Json& json, i64 rotary_dim, double default_theta = 10000);
+// inv_freq[i] = theta^(-2i/d), rescaled as `scaling` says: none, "default", "linear", "llama3", "longrope". `json`: the whole
+// configuration, for the lengths of the context.
+RopeTable read_rope(const Json& json, const Json& scaling, double theta, i64 rotary_dim);
 const Json& object_or_empty(const Json& json, const char* key);
 
 }  // namespace signround

@@ -69,11 +69,15 @@ void Executor::forward_step(size_t index, bool original) const {
   const Tensor w = weight(s.weight, original), bias = weight(s.bias, original);
   switch (s.op) {
     case Op::embed: return backend_.embed(y, x, w, a.scale);
+    case Op::positions: return backend_.positions(y, plan_.options.tokens, a.offset);
     case Op::rms: return backend_.rms(y, stat, x, w, a.eps, a.plus);
+    case Op::layer_norm: return backend_.layer_norm(y, stat, x, w, bias, a.eps);
     case Op::linear: return backend_.linear(y, x, w, bias);
     case Op::rope: return backend_.rope(y, x, rope_tables_[static_cast<size_t>(a.table)], with_rows(a.rope, plan_));
     case Op::attention: return backend_.attention(y, stat, x, x1, x2, with_rows(a.attention, plan_));
     case Op::glu: return backend_.glu(y, x, x1, a.activation);
+    case Op::act: return backend_.act(y, x, a.activation);
+    case Op::slice: return backend_.slice(y, x, a.columns);
     case Op::add: return backend_.add(y, x, x1);
     case Op::softcap: return backend_.softcap(y, x, a.cap);
   }
@@ -88,8 +92,10 @@ void Executor::backward_step(size_t index, Acc dw_acc) const {
   const Tensor w = weight(s.weight, false);
   const auto d = [&](size_t i) { return p.grad_in[i] ? grad(s.in[i]) : Tensor{}; };
   switch (s.op) {
+    case Op::positions: return;
     case Op::embed: return;  // frozen, and nothing trainable lies upstream: the plan never asks
     case Op::rms: return backend_.rms_bwd(d(0), p.acc[0], dy, x, w, stat, a.plus);
+    case Op::layer_norm: return backend_.layer_norm_bwd(d(0), p.acc[0], dy, x, w, stat);
     case Op::linear:
       if (p.grad_weight) backend_.linear_bwd_w(dw_[static_cast<size_t>(s.weight)], dw_acc, dy, x);
       if (p.grad_in[0]) backend_.linear_bwd_x(d(0), p.acc[0], dy, w);
@@ -100,6 +106,8 @@ void Executor::backward_step(size_t index, Acc dw_acc) const {
       return backend_.attention_bwd(d(0), d(1), d(2), p.acc[0], p.acc[1], p.acc[2], scratch_[index], dy, x, x1, x2, y, stat,
                                     with_rows(a.attention, plan_));
     case Op::glu: return backend_.glu_bwd(d(0), d(1), p.acc[0], p.acc[1], dy, x, x1, a.activation);
+    case Op::act: return backend_.act_bwd(d(0), p.acc[0], dy, x, a.activation);
+    case Op::slice: return backend_.slice_bwd(d(0), p.acc[0], dy, a.columns);
     case Op::add:
       for (size_t i = 0; i < 2; ++i)
         if (p.grad_in[i]) backend_.add_bwd(d(i), p.acc[i], dy);
@@ -109,12 +117,13 @@ void Executor::backward_step(size_t index, Acc dw_acc) const {
 }
 
 std::vector<float> rope_angles(const RopeTable& table, i64 tokens) {
-  const size_t pairs = table.inv_freq.size();
+  const std::vector<double>& inv_freq = table.long_from > 0 && tokens > table.long_from ? table.long_inv_freq : table.inv_freq;
+  const size_t pairs = inv_freq.size();
   std::vector<float> angles(static_cast<size_t>(tokens) * 2 * pairs);
   for (i64 t = 0; t < tokens; ++t)
     for (size_t i = 0; i < pairs; ++i) {
       // The angle is rounded to f32 before its cosine is taken, as every implementation that trained such models does.
-      const float angle = static_cast<float>(t) * static_cast<float>(table.inv_freq[i]);
+      const float angle = static_cast<float>(t) * static_cast<float>(inv_freq[i]);
       float* row = angles.data() + static_cast<size_t>(t) * 2 * pairs;
       row[i] = static_cast<float>(std::cos(static_cast<double>(angle)) * table.scale);
       row[pairs + i] = static_cast<float>(std::sin(static_cast<double>(angle)) * table.scale);

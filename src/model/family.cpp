@@ -12,6 +12,14 @@ static constexpr Family kFamilies[] = {
     {"GemmaForCausalLM", read_gemma, llama_embedding, llama_block, llama_head, "model.layers"},
     {"Gemma2ForCausalLM", read_gemma2, llama_embedding, gemma2_block, llama_head, "model.layers"},
     {"Gemma3ForCausalLM", read_gemma3, llama_embedding, gemma2_block, llama_head, "model.layers"},
+    {"PhiForCausalLM", read_phi, llama_embedding, phi_block, phi_head, "model.layers"},
+    {"Phi3ForCausalLM", read_phi3, llama_embedding, phi3_block, llama_head, "model.layers"},
+    {"Starcoder2ForCausalLM", read_starcoder2, llama_embedding, starcoder2_block, starcoder2_head, "model.layers"},
+    {"GPTNeoXForCausalLM", read_gpt_neox, gpt_neox_embedding, gpt_neox_block, gpt_neox_head, "gpt_neox.layers"},
+    {"OPTForCausalLM", read_opt, opt_embedding, opt_block, opt_head, "model.decoder.layers"},
+    {"GPT2LMHeadModel", read_gpt2, gpt2_embedding, gpt2_block, gpt2_head, "transformer.h"},
+    {"GPTJForCausalLM", read_gptj, gptj_embedding, gptj_block, gptj_head, "transformer.h"},
+    {"FalconForCausalLM", read_falcon, falcon_embedding, falcon_block, falcon_head, "transformer.h"},
 };
 
 const Family& family_of(const Config& config) {

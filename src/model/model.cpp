@@ -1,6 +1,9 @@
 #include "model/model.h"
 
 #include <cstring>
+#include <utility>
+
+#include "io/transpose.h"
 
 namespace signround {
 namespace {
@@ -52,7 +55,7 @@ Model::Model(const std::string& directory)
 
 bool Model::is_packed(const std::string& weight) const { return packed_ && packed_->holds(checkpoint_, layer_of(weight)); }
 
-void Model::check_shapes(const Program& program) const {
+void Model::check_shapes(const Program& program) {
   for (const WeightRef& w : program.weights) {
     const std::string name = program.prefix + w.name;
     std::vector<i64> wanted = {w.rows};
@@ -61,6 +64,10 @@ void Model::check_shapes(const Program& program) const {
       const auto [rows, cols] = packed_->shape(checkpoint_, layer_of(name));
       require_shape(name, {rows, cols}, wanted);
       continue;
+    }
+    if (w.transposed) {
+      transposed_.insert(name);
+      std::swap(wanted[0], wanted[1]);
     }
     const TensorInfo& tensor = checkpoint_.at(name);
     require_shape(name, tensor.shape, wanted);
@@ -81,6 +88,7 @@ void Model::load(Backend& backend, Tensor dst, const std::string& name, bool ref
     checkpoint_.read(name, bytes);
     if (refuse_nonfinite) within(checkpoint_.file_of(name).string(), [&] { require_finite(name, bytes, dst.dtype, dst.size()); });
   }
+  if (transposed_.count(name)) bytes = transpose(bytes, dst.cols(), dst.rows());
   backend.upload(dst, bytes.data());
 }
 

@@ -1,6 +1,7 @@
 // A model directory opened for use: configuration, family, weights by name, whether stored plain or packed.
 #pragma once
 #include <optional>
+#include <set>
 #include <string>
 
 #include "io/checkpoint.h"
@@ -33,12 +34,13 @@ class Model final : public WeightSource {
 
  private:
   bool is_packed(const std::string& weight) const;
-  void check_shapes(const Program& program) const;
+  void check_shapes(const Program& program);
 
   Checkpoint checkpoint_;
   Config config_;
   const Family& family_;
   std::optional<PackedWeights> packed_;
+  std::set<std::string> transposed_;  // weights that the checkpoint holds as [in, out]
 };
 
 }  // namespace signround

@@ -7,11 +7,15 @@ namespace signround {
 const OpTraits& traits(Op op) {
   static constexpr OpTraits kTraits[] = {
       {"embed", 0, 0b1, 0},           // ids
+      {"positions", 0, 0, 0},         //
       {"rms", 0b1, 0b1, 0b10},        // x, r
+      {"layer_norm", 0b1, 0b1, 0b10}, // x, m and r
       {"linear", 0b1, 0b1, 0},        // x, and only for dw: see plan.cpp
       {"rope", 0b1, 0, 0},            //
       {"attention", 0b111, 0b111, 0b11},  // q, k, v, o, lse
       {"glu", 0b11, 0b11, 0, 0b11},   // g, u
+      {"act", 0b1, 0b1, 0, 0b1},      // x
+      {"slice", 0b1, 0, 0},           //
       {"add", 0b11, 0, 0},            //
       {"softcap", 0b1, 0, 0b1},       // y
   };
@@ -54,6 +58,13 @@ int Builder::embed(int ids, const std::string& name, i64 vocab, i64 cols, float 
   return s.out[0];
 }
 
+int Builder::positions(int ids, i64 offset) {
+  Step& s = step(Op::positions, "positions", {ids}, 1);
+  program_.slots[static_cast<size_t>(s.out[0])].kind = SlotKind::ids;
+  s.args.offset = offset;
+  return s.out[0];
+}
+
 int Builder::rms(int x, const std::string& name, float eps, float plus, i64 width) {
   if (width == 0) width = cols(x);
   Step& s = step(Op::rms, name, {x}, cols(x));
@@ -64,9 +75,19 @@ int Builder::rms(int x, const std::string& name, float eps, float plus, i64 widt
   return s.out[0];
 }
 
-int Builder::linear(int x, const std::string& name, i64 out, bool bias) {
+int Builder::layer_norm(int x, const std::string& name, float eps) {
+  Step& s = step(Op::layer_norm, name, {x}, cols(x));
+  s.weight = weight(name + ".weight", cols(x), 0, false);
+  s.bias = weight(name + ".bias", cols(x), 0, false);
+  s.args.eps = eps;
+  s.out[1] = slot(SlotKind::statistic, 2, name + " mean, 1/deviation");
+  return s.out[0];
+}
+
+int Builder::linear(int x, const std::string& name, i64 out, bool bias, bool transposed) {
   Step& s = step(Op::linear, name, {x}, out);
   s.weight = weight(name + ".weight", out, cols(x), true);
+  program_.weights.back().transposed = transposed;
   if (bias) s.bias = weight(name + ".bias", out, 0, false);
   return s.out[0];
 }
@@ -92,6 +113,18 @@ int Builder::attention(int q, int k, int v, const AttentionShape& shape) {
 int Builder::glu(int gate, int up, Activation activation) {
   Step& s = step(Op::glu, "glu", {gate, up}, cols(gate));
   s.args.activation = activation;
+  return s.out[0];
+}
+
+int Builder::act(int x, Activation activation) {
+  Step& s = step(Op::act, "act", {x}, cols(x));
+  s.args.activation = activation;
+  return s.out[0];
+}
+
+int Builder::slice(int x, const ColumnSlice& columns) {
+  Step& s = step(Op::slice, "slice", {x}, cols(x) / columns.period * columns.width);
+  s.args.columns = columns;
   return s.out[0];
 }
 

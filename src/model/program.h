@@ -9,16 +9,18 @@
 
 namespace signround {
 
-enum class Op : u8 { embed, rms, linear, rope, attention, glu, add, softcap };
+enum class Op : u8 { embed, positions, rms, layer_norm, linear, rope, attention, glu, act, slice, add, softcap };
 
 // The numbers of a step. Each op reads its own; batch and tokens of the shapes are filled in when the plan is made.
 struct OpArgs {
-  float eps = 0, plus = 0;     // rms
+  float eps = 0, plus = 0;     // rms, layer_norm
   float scale = 1;             // embed
+  i64 offset = 0;              // positions
   int table = -1;              // rope: index into Program::rope_tables
   RopeShape rope{};            // rope
   AttentionShape attention{};  // attention
-  Activation activation{};     // glu
+  Activation activation{};     // glu, act
+  ColumnSlice columns{};       // slice
   float cap = 0;               // softcap
 };
 
@@ -43,11 +45,14 @@ struct WeightRef {
   std::string name;        // in the checkpoint, without the program's prefix: "self_attn.q_proj.weight"
   i64 rows = 0, cols = 0;  // cols 0: a vector of `rows` elements
   bool linear = false;     // a linear layer's matrix: may be quantized
+  bool transposed = false;  // the checkpoint holds it as [cols, rows]
 };
 
-// Angles of the rotary embedding: position t turns pair i by t * inv_freq[i]; cos and sin are multiplied by scale.
+// Angles of the rotary embedding: position t turns pair i by t * inv_freq[i]; cos and sin are multiplied by scale. Sequences of
+// more than long_from positions have long_inv_freq instead, if there is one.
 struct RopeTable {
-  std::vector<double> inv_freq;
+  std::vector<double> inv_freq, long_inv_freq;
+  i64 long_from = 0;
   double scale = 1;
   friend bool operator==(const RopeTable&, const RopeTable&) = default;
 };
@@ -80,15 +85,20 @@ class Builder {
 
   int input(i64 cols);  // activations [N, cols]
   int ids();            // token ids [N]
+  int positions(int ids, i64 offset);
   void output(int x) { program_.output = x; }
 
   int embed(int ids, const std::string& name, i64 vocab, i64 cols, float scale = 1);
   // width: columns that one norm runs over, such as those of a head; 0: all.
   int rms(int x, const std::string& name, float eps, float plus = 0, i64 width = 0);
-  int linear(int x, const std::string& name, i64 out, bool bias = false);
+  int layer_norm(int x, const std::string& name, float eps);  // with a bias
+  // transposed: the checkpoint holds the weight as [in, out].
+  int linear(int x, const std::string& name, i64 out, bool bias = false, bool transposed = false);
   int rope(int x, const RopeTable& table, RopeShape shape);
   int attention(int q, int k, int v, const AttentionShape& shape);
   int glu(int gate, int up, Activation activation);
+  int act(int x, Activation activation);
+  int slice(int x, const ColumnSlice& columns);
   int add(int a, int b);
   int softcap(int x, float cap);
 

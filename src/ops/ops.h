@@ -62,10 +62,19 @@ struct Backend : Allocator {
   virtual void embed(Tensor y, Tensor ids, Tensor table, float scale) = 0;
   virtual void embed_bwd(Tensor dtable, Tensor dy, Tensor ids, float scale) = 0;
 
+  // ---- positions, for tables of learned positions.   y[n] = n % T + offset, i32. Integers: nothing to differentiate.
+  virtual void positions(Tensor y, i64 tokens, i64 offset) = 0;
+
   // ---- RMSNorm.   y = x o (w+p) * r,   r = 1/sqrt(mean(x^2) + eps);  p is 1 for families that store w - 1. Keeps x, r.
   //   dx = r * (dy o (w+p))  -  x * r^3 * mean(dy o (w+p) o x)
   virtual void rms(Tensor y, Tensor r, Tensor x, Tensor w, float eps, float p) = 0;
   virtual void rms_bwd(Tensor dx, Acc acc, Tensor dy, Tensor x, Tensor w, Tensor r, float p) = 0;
+
+  // ---- LayerNorm.   y = (x - m) * r o w + b,   m = mean(x),   r = 1/sqrt(mean((x-m)^2) + eps).  b may be empty.
+  //   stat[N,2]: m and r of each row. Keeps x, stat.   With h = (x - m) * r and a = dy o w:
+  //   dx = r * (a - mean(a) - h * mean(a o h))
+  virtual void layer_norm(Tensor y, Tensor stat, Tensor x, Tensor w, Tensor b, float eps) = 0;
+  virtual void layer_norm_bwd(Tensor dx, Acc acc, Tensor dy, Tensor x, Tensor w, Tensor stat) = 0;
 
   // ---- linear.   y[N,O] = x[N,I] w[O,I]^T + b[O].  Keeps x (for dw). b may be empty.
   //   dx = dy w,   dw = dy^T x
@@ -91,6 +100,15 @@ struct Backend : Allocator {
   //   dg = dy o u o act'(g),   du = dy o act(g);   dg may be g, du may be u
   virtual void glu(Tensor y, Tensor g, Tensor u, Activation act) = 0;
   virtual void glu_bwd(Tensor dg, Tensor du, Acc acc_g, Acc acc_u, Tensor dy, Tensor g, Tensor u, Activation act) = 0;
+
+  // ---- activation without a gate.   y = act(x).   Keeps x.   dx = dy o act'(x);   dx may be x
+  virtual void act(Tensor y, Tensor x, Activation act) = 0;
+  virtual void act_bwd(Tensor dx, Acc acc, Tensor dy, Tensor x, Activation act) = 0;
+
+  // ---- some columns.   y[n, p*width + j] = x[n, p*period + first + j],   j < width.   Keeps nothing.
+  //   dx is dy at those columns and 0 at the others.
+  virtual void slice(Tensor y, Tensor x, const ColumnSlice& columns) = 0;
+  virtual void slice_bwd(Tensor dx, Acc acc, Tensor dy, const ColumnSlice& columns) = 0;
 
   // ---- residual.   y = a + b.   Keeps nothing.   da = dy, db = dy
   virtual void add(Tensor y, Tensor a, Tensor b) = 0;

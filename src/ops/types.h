@@ -5,7 +5,7 @@
 namespace signround {
 
 enum class Acc : u8 { set, add };  // out = result, or out += result
-enum class Activation : u8 { silu, gelu_tanh };
+enum class Activation : u8 { silu, gelu_tanh, gelu, relu };  // gelu: x Phi(x), gelu_tanh its usual approximation
 enum class Precision : u8 { f32, bf16 };  // of the factors of matrix products; sums are always f32
 
 // q [B*T, H*d], k and v [B*T, K*d], heads side by side; query head h reads KV head h / (H/K).
@@ -21,6 +21,11 @@ struct RopeShape {
   i64 tokens = 0, heads = 0, head_dim = 0;
   i64 rotary_dim = 0;        // leading dimensions of a head that rotate; the rest passes through
   bool interleaved = false;  // pairs (2i, 2i+1) as in GPT-J; else (i, i + rotary_dim/2)
+};
+
+// Of every `period` columns, those from `first` on, `width` of them: q of rows that hold q, k and v side by side, head by head.
+struct ColumnSlice {
+  i64 first = 0, width = 0, period = 0;
 };
 
 // An integer grid: bits, columns a group shares a scale over (-1: the whole row), symmetric or with a zero point.

@@ -12,13 +12,15 @@ import sys
 import torch
 import transformers
 from safetensors.torch import save_file
+from transformers.pytorch_utils import Conv1D
 
 TOKENS, VOCAB, LAYERS = 20, 64, 2
 SIZES = dict(vocab_size=VOCAB, hidden_size=32, intermediate_size=64, num_hidden_layers=LAYERS, num_attention_heads=4,
              num_key_value_heads=2, max_position_embeddings=64, bos_token_id=1, eos_token_id=2, pad_token_id=0)
 WINDOWS = ["sliding_attention", "full_attention"]
 
-# architecture, options, prefix of the blocks
+HEADS = dict(num_key_value_heads=None)  # families without that key
+# transformers' name, options
 FAMILIES = {
     "mistral": ("Mistral", dict(sliding_window=7, head_dim=16)),
     "qwen2": ("Qwen2", dict(use_sliding_window=True, sliding_window=6, max_window_layers=1)),
@@ -31,6 +33,25 @@ FAMILIES = {
     "gemma3": ("Gemma3", dict(head_dim=16, sliding_window=5, query_pre_attn_scalar=24, layer_types=WINDOWS,
                               rope_parameters=dict(full_attention=dict(rope_type="linear", factor=8.0, rope_theta=1e6),
                                                    sliding_attention=dict(rope_type="default", rope_theta=1e4)))),
+    "phi": ("Phi", dict(head_dim=None, partial_rotary_factor=0.5)),
+    "phi3": ("Phi3", dict(sliding_window=9, original_max_position_embeddings=16,  # fewer than TOKENS: the long factors
+                          rope_parameters=dict(rope_type="longrope", rope_theta=1e4, short_factor=[1.0, 1.1, 1.2, 1.3],
+                                               long_factor=[1.5, 2.0, 3.0, 5.0], original_max_position_embeddings=16))),
+    "phi4": ("Phi3", dict(original_max_position_embeddings=32,
+                          rope_parameters=dict(rope_type="longrope", rope_theta=1e4, short_factor=[1.2, 1.7],
+                                               long_factor=[2.0, 3.0], original_max_position_embeddings=32,
+                                               partial_rotary_factor=0.5))),
+    "starcoder2": ("Starcoder2", dict(sliding_window=8)),
+    "gpt_neox": ("GPTNeoX", dict(HEADS, rope_parameters=dict(rope_type="default", rope_theta=1e4, partial_rotary_factor=0.5))),
+    "gpt_neox_serial": ("GPTNeoX", dict(HEADS, use_parallel_residual=False)),
+    "opt": ("OPT", dict(HEADS, intermediate_size=None, ffn_dim=64)),
+    "gpt2": ("GPT2", dict(HEADS, intermediate_size=None, n_inner=64)),
+    "gptj": ("GPTJ", dict(HEADS, intermediate_size=None, n_inner=64, rotary_dim=4)),
+    "falcon": ("Falcon", dict(HEADS, intermediate_size=None, ffn_hidden_size=64)),
+    "falcon_new": ("Falcon", dict(HEADS, intermediate_size=None, ffn_hidden_size=64, new_decoder_architecture=True,
+                                  num_kv_heads=2, bias=True)),
+    "falcon_serial": ("Falcon", dict(HEADS, intermediate_size=None, ffn_hidden_size=64, multi_query=False, parallel_attn=False,
+                                     bias=True)),
 }
 
 
@@ -49,7 +70,7 @@ def make(outdir, name):
     config_class = getattr(transformers, family + "TextConfig", None) or getattr(transformers, family + "Config")
     model_class = getattr(transformers, family + "ForCausalLM", None) or getattr(transformers, family + "LMHeadModel")
     folder = os.path.join(outdir, name)
-    model = model_class(config_class(**{**SIZES, **options}))
+    model = model_class(config_class(**{k: v for k, v in {**SIZES, **options}.items() if v is not None}))
     loud(model, 5)
     model.to(torch.bfloat16).save_pretrained(folder)
     if os.path.exists(os.path.join(folder, "generation_config.json")):
@@ -76,9 +97,10 @@ def make(outdir, name):
         torch.nn.functional.mse_loss(y, target).backward()
         p = f"{prefix}.{i}."
         out.update({p + "in": x[0].contiguous(), p + "out": y[0].detach().contiguous(), p + "target": target[0]})
-        for weight, parameter in block.named_parameters():
-            if parameter.dim() > 1:
-                out[f"{p}grad.{weight}"] = parameter.grad.contiguous()
+        for layer, module in block.named_modules():
+            if isinstance(module, (torch.nn.Linear, Conv1D)):
+                grad = module.weight.grad
+                out[f"{p}grad.{layer}.weight"] = (grad.T if isinstance(module, Conv1D) else grad).contiguous()  # [out, in]
     save_file(out, os.path.join(outdir, name + ".safetensors"))
     nll = torch.nn.functional.cross_entropy(logits[:-1], ids[0, 1:])
     size = sum(os.path.getsize(os.path.join(folder, f)) for f in os.listdir(folder))

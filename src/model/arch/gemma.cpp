@@ -13,8 +13,11 @@ void read_gemma_decoder(Config& c, const Json& json, double theta) {
   const Json* activation = json.find("hidden_activation");
   const bool named = activation && !activation->is_null();
   const bool legacy = !named && json.string("hidden_act", "") == "gelu";
-  read_decoder(c, json, {.activation = named || legacy ? "hidden_activation" : "hidden_act",
-                         .default_activation = "gelu_pytorch_tanh", .tied_head = true, .rope_theta = theta});
+  read_decoder(c, json,
+               {.activation = named || legacy ? "hidden_activation" : "hidden_act",
+                .default_activation = "gelu_pytorch_tanh",
+                .tied_head = true,
+                .default_theta = theta});
   refuse(json, "use_bidirectional_attention");
   c.norm_plus = 1;
   c.embed_scale = std::sqrt(static_cast<float>(c.hidden));
@@ -50,9 +53,9 @@ void read_gemma3(Config& c, const Json& json) {
   // Newer files have both tables in rope_parameters; older ones scale the global one alone.
   const Json& parameters = object_or_empty(json, "rope_parameters");
   const Json &global = object_or_empty(parameters, "full_attention"), &local = object_or_empty(parameters, "sliding_attention");
-  if (global.find("rope_theta")) c.rope = read_rope(global, positive(global, "rope_theta", 0), c.head_dim);
+  if (global.find("rope_theta")) c.rope = read_rope(json, global, positive(global, "rope_theta", 0), c.head_dim);
   const double base = positive(json, "rope_local_base_freq", 10000);
-  c.local_rope = read_rope(local, positive(local, "rope_theta", base), c.head_dim);
+  c.local_rope = read_rope(json, local, positive(local, "rope_theta", base), c.head_dim);
 }
 
 Program gemma2_block(const Config& c, i64 layer) {

@@ -13,9 +13,7 @@ void read_llama(Config& c, const Json& json) {
 // Mistral: every layer has a window.
 void read_mistral(Config& c, const Json& json) {
   read_decoder(c, json);
-  const Json* window = json.find("sliding_window");
-  if (window && window->is_null()) return;
-  c.layer.assign(static_cast<size_t>(c.layers), {.window = in_range(json, "sliding_window", 1, i64{1} << 32, 4096)});
+  read_window_everywhere(c, json, 4096);
 }
 
 // Qwen 2 and 2.5: biases on q, k and v alone; the upper layers may have a window.
@@ -36,7 +34,7 @@ void read_qwen3(Config& c, const Json& json) {
 
 // SmolLM 3: some layers, every fourth by default, do not rotate; those may have a window.
 void read_smollm3(Config& c, const Json& json) {
-  read_decoder(c, json, {.tied_head = true, .rope_theta = 2e6});
+  read_decoder(c, json, {.tied_head = true, .default_theta = 2e6});
   c.qkv_bias = c.o_bias = json.boolean("attention_bias", false);
   c.mlp_bias = json.boolean("mlp_bias", false);
   const Json* listed = json.find("no_rope_layers");

@@ -7,10 +7,20 @@ namespace signround {
 // Rotates q and k where the layer does so, and attends: [N, heads * head_dim].
 int attend(Builder& b, const Config& c, i64 layer, int q, int k, int v);
 
-// self_attn.{q,k,v,o}_proj, with {q,k}_norm if the config says so.
-int self_attention(Builder& b, const Config& c, i64 layer, int h);
+// PREFIX{q,k,v}_proj, with {q,k}_norm if the config says so, and PREFIX OUT.
+int self_attention(Builder& b, const Config& c, i64 layer, int h, const std::string& prefix = "self_attn.",
+                   const char* out = "o_proj");
+
+// The same with one linear for q, k and v: its rows are, `parts` times, the q of some heads, then their k, then their v.
+int fused_attention(Builder& b, const Config& c, i64 layer, int h, const char* fused, const char* out, i64 parts);
 
 // mlp.{gate,up,down}_proj
 int gated_mlp(Builder& b, const Config& c, int h);
+
+// Two linears and the activation between.
+int plain_mlp(Builder& b, const Config& c, int h, const char* up, const char* down);
+
+// A last LayerNorm and the head.
+Program layer_norm_head(const Config& c, const char* norm, const char* head, bool bias = false);
 
 }  // namespace signround

@@ -16,6 +16,7 @@
 #include "ops/cpu/norm.h"
 #include "ops/cpu/qdq.h"
 #include "ops/cpu/rope.h"
+#include "ops/cpu/slice.h"
 #include "ops/ops.h"
 
 namespace signround::SIGNROUND_ISA {
@@ -104,7 +105,12 @@ class CpuBackend final : public Backend {
     SIGNROUND_ISA::embed_bwd(dtable.as<T>(), dy.as<T>(), ids.as<i32>(), dy.rows(), dy.cols(), dtable.rows(), T(scale));
   }
 
-  // ---- RMSNorm
+  void positions(Tensor y, i64 tokens, i64 offset) override {
+    fits(tokens > 0 && y.size() % tokens == 0, "positions");
+    SIGNROUND_ISA::positions(y.as<i32>(), y.size(), tokens, offset);
+  }
+
+  // ---- norms
   void rms(Tensor y, Tensor r, Tensor x, Tensor w, float eps, float p) override {
     fits(y.size() == x.size() && w.size() > 0 && x.size() % w.size() == 0 && r.size() == x.size() / w.size(), "rms");
     with_type<T>(w, [&](const auto* weight) {
@@ -116,6 +122,24 @@ class CpuBackend final : public Backend {
     fits(dx.size() == x.size() && dy.size() == x.size() && r.size() * w.size() == x.size(), "rms_bwd");
     with_type<T>(w, [&](const auto* weight) {
       SIGNROUND_ISA::rms_bwd(dx.as<T>(), acc, dy.as<T>(), x.as<T>(), weight, r.as<T>(), r.size(), w.size(), T(p));
+    });
+  }
+
+  void layer_norm(Tensor y, Tensor stat, Tensor x, Tensor w, Tensor b, float eps) override {
+    fits(y.size() == x.size() && w.size() > 0 && x.size() % w.size() == 0 && stat.size() == 2 * (x.size() / w.size()) &&
+             (!b || b.size() == w.size()), "layer_norm");
+    with_type<T>(w, [&](const auto* weight) {
+      with_type<T>(b ? b : w, [&](const auto* bias) {
+        SIGNROUND_ISA::layer_norm(y.as<T>(), stat.as<T>(), x.as<T>(), weight, b ? bias : nullptr, stat.size() / 2, w.size(),
+                                  T(eps));
+      });
+    });
+  }
+  void layer_norm_bwd(Tensor dx, Acc acc, Tensor dy, Tensor x, Tensor w, Tensor stat) override {
+    if (!dx) return;
+    fits(dx.size() == x.size() && dy.size() == x.size() && stat.size() * w.size() == 2 * x.size(), "layer_norm_bwd");
+    with_type<T>(w, [&](const auto* weight) {
+      SIGNROUND_ISA::layer_norm_bwd(dx.as<T>(), acc, dy.as<T>(), x.as<T>(), weight, stat.as<T>(), stat.size() / 2, w.size());
     });
   }
 
@@ -169,17 +193,36 @@ class CpuBackend final : public Backend {
   // ---- gated unit
   void glu(Tensor y, Tensor g, Tensor u, Activation act) override {
     fits(y.size() == g.size() && g.size() == u.size(), "glu");
-    if (act == Activation::silu) SIGNROUND_ISA::glu<Silu>(y.as<T>(), g.as<T>(), u.as<T>(), y.size());
-    else SIGNROUND_ISA::glu<GeluTanh>(y.as<T>(), g.as<T>(), u.as<T>(), y.size());
+    with_act(act, [&]<class Act>(Act) { SIGNROUND_ISA::glu<Act>(y.as<T>(), g.as<T>(), u.as<T>(), y.size()); });
   }
   void glu_bwd(Tensor dg, Tensor du, Acc acc_g, Acc acc_u, Tensor dy, Tensor g, Tensor u, Activation act) override {
     fits(dy.size() == g.size() && g.size() == u.size() && (!dg || dg.size() == g.size()) && (!du || du.size() == u.size()),
          "glu_bwd");
-    const auto bwd = [&]<class Act>(Act) {
+    with_act(act, [&]<class Act>(Act) {
       SIGNROUND_ISA::glu_bwd<Act>(wanted(dg), wanted(du), acc_g, acc_u, dy.as<T>(), g.as<T>(), u.as<T>(), dy.size());
-    };
-    if (act == Activation::silu) bwd(Silu{});
-    else bwd(GeluTanh{});
+    });
+  }
+
+  // ---- activation without a gate
+  void act(Tensor y, Tensor x, Activation act) override {
+    fits(y.size() == x.size(), "act");
+    with_act(act, [&]<class Act>(Act) { SIGNROUND_ISA::act<Act>(y.as<T>(), x.as<T>(), y.size()); });
+  }
+  void act_bwd(Tensor dx, Acc acc, Tensor dy, Tensor x, Activation act) override {
+    if (!dx) return;
+    fits(dx.size() == x.size() && dy.size() == x.size(), "act_bwd");
+    with_act(act, [&]<class Act>(Act) { SIGNROUND_ISA::act_bwd<Act>(dx.as<T>(), acc, dy.as<T>(), x.as<T>(), dx.size()); });
+  }
+
+  // ---- some columns
+  void slice(Tensor y, Tensor x, const ColumnSlice& columns) override {
+    fits_slice(y, x, columns);
+    SIGNROUND_ISA::slice(y.as<T>(), x.as<T>(), x.size() / columns.period, columns);
+  }
+  void slice_bwd(Tensor dx, Acc acc, Tensor dy, const ColumnSlice& columns) override {
+    if (!dx) return;
+    fits_slice(dy, dx, columns);
+    SIGNROUND_ISA::slice_bwd(dx.as<T>(), acc, dy.as<T>(), dx.size() / columns.period, columns);
   }
 
   // ---- residual
@@ -278,6 +321,11 @@ class CpuBackend final : public Backend {
     const i64 rows = s.batch * s.tokens;
     fits(o.size() == q.size() && q.size() == rows * s.heads * s.head_dim && k.size() == rows * s.kv_heads * s.head_dim &&
              v.size() == k.size() && lse.size() == rows * s.heads && s.kv_heads > 0 && s.heads % s.kv_heads == 0, "attention");
+  }
+
+  static void fits_slice(Tensor part, Tensor whole, const ColumnSlice& s) {
+    fits(s.width > 0 && s.first >= 0 && s.first + s.width <= s.period && whole.cols() % s.period == 0 &&
+             whole.size() / s.period * s.width == part.size(), "slice");
   }
 
   static void fits_rope(Tensor to, Tensor from, Tensor table, const RopeShape& s) {

@@ -5,6 +5,11 @@
 
 namespace signround::SIGNROUND_ISA {
 
+// y[n] = n % T + offset
+inline void positions(i32* y, i64 rows, i64 tokens, i64 offset) {
+  for (i64 n = 0; n < rows; ++n) y[n] = static_cast<i32>(n % tokens + offset);
+}
+
 inline void check_ids(const i32* ids, i64 rows, i64 vocabulary) {
   for (i64 n = 0; n < rows; ++n)
     check(ids[n] >= 0 && ids[n] < vocabulary, ErrorKind::bad_input, "token id ", ids[n], " at position ", n,

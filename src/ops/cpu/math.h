@@ -18,6 +18,11 @@ inline T tanh_(T x) {
   return tanh(x);
 }
 template <class T>
+inline T erf_(T x) {
+  using std::erf;
+  return erf(x);
+}
+template <class T>
 inline T log_(T x) {
   using std::log;
   return log(x);

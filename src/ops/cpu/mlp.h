@@ -39,29 +39,83 @@ void add_bwd(T* da, Acc acc, const T* dy, i64 n) {
   for_elements(n, [&](i64 first, i64 last) { accumulate(da, acc, first, last, [&](i64 i) { return dy[i]; }); });
 }
 
-// Both activations are x sigmoid(inner(x)):   silu: inner = x,   gelu_tanh: inner = 2 sqrt(2/pi) (x + 0.044715 x^3).
+// Silu and GeluTanh are x sigmoid(inner(x)):   inner = x,   inner = 2 sqrt(2/pi) (x + 0.044715 x^3).
 // act'(x) = s + x s (1 - s) inner'(x),   s = sigmoid(inner(x))
-struct Silu {
+template <class Inner>
+struct SigmoidUnit {
+  template <class T>
+  static T value(T x) { return x * sigmoid_(Inner::inner(x)); }
+  template <class T>
+  static T slope(T x) {
+    const T s = sigmoid_(Inner::inner(x));
+    return s + x * s * (T(1) - s) * Inner::inner_slope(x);
+  }
+};
+struct Linear {
   template <class T>
   static T inner(T x) { return x; }
   template <class T>
   static T inner_slope(T) { return T(1); }
 };
-struct GeluTanh {
+struct Cubic {
   static constexpr double kScale = 1.5957691216057308, kCube = 0.044715;  // 2 sqrt(2/pi)
   template <class T>
   static T inner(T x) { return T(kScale) * x * (T(1) + T(kCube) * x * x); }
   template <class T>
   static T inner_slope(T x) { return T(kScale) * (T(1) + T(3 * kCube) * x * x); }
 };
+using Silu = SigmoidUnit<Linear>;
+using GeluTanh = SigmoidUnit<Cubic>;
+
+// x Phi(x);   act'(x) = Phi(x) + x phi(x),   Phi and phi the normal distribution and its density
+struct Gelu {
+  static constexpr double kRootHalf = 0.7071067811865476, kDensity = 0.3989422804014327;  // 1/sqrt(2), 1/sqrt(2 pi)
+  template <class T>
+  static T below(T x) { return T(0.5) * (T(1) + erf_(x * T(kRootHalf))); }
+  template <class T>
+  static T value(T x) { return x * below(x); }
+  template <class T>
+  static T slope(T x) { return below(x) + x * T(kDensity) * exp_(T(-0.5) * x * x); }
+};
+
+struct Relu {
+  template <class T>
+  static T value(T x) { return x > T(0) ? x : T(0); }
+  template <class T>
+  static T slope(T x) { return x > T(0) ? T(1) : T(0); }
+};
 
 template <class Act, class T>
-inline T activate(T x) { return x * sigmoid_(Act::inner(x)); }
+inline T activate(T x) { return Act::value(x); }
 
 template <class Act, class T>
-inline T activate_slope(T x) {
-  const T s = sigmoid_(Act::inner(x));
-  return s + x * s * (T(1) - s) * Act::inner_slope(x);
+inline T activate_slope(T x) { return Act::slope(x); }
+
+// f(Act{}) for the activation of that name.
+template <class F>
+inline void with_act(Activation act, F f) {
+  switch (act) {
+    case Activation::silu: return f(Silu{});
+    case Activation::gelu_tanh: return f(GeluTanh{});
+    case Activation::gelu: return f(Gelu{});
+    case Activation::relu: return f(Relu{});
+  }
+}
+
+// y = act(x)
+template <class Act, class T>
+void act(T* y, const T* x, i64 n) {
+  for_elements(n, [&](i64 first, i64 last) {
+    accumulate(y, Acc::set, first, last, [&](i64 i) { return activate<Act>(x[i]); });
+  });
+}
+
+// dx = dy o act'(x)
+template <class Act, class T>
+void act_bwd(T* dx, Acc acc, const T* dy, const T* x, i64 n) {
+  for_elements(n, [&](i64 first, i64 last) {
+    accumulate(dx, acc, first, last, [&](i64 i) { return dy[i] * activate_slope<Act>(x[i]); });
+  });
 }
 
 // y = act(g) o u

@@ -1,4 +1,6 @@
-// RMSNorm, a row at a time.   y = x o (w+p) * r,   r = 1/sqrt(mean(x^2) + eps)
+// Norms, a row at a time.
+// RMSNorm:   y = x o (w+p) * r,   r = 1/sqrt(mean(x^2) + eps)
+// LayerNorm:   y = (x - m) * r o w + b,   m = mean(x),   r = 1/sqrt(mean((x-m)^2) + eps)
 #pragma once
 #include <cmath>
 
@@ -43,6 +45,39 @@ void rms_bwd(T* dx, Acc acc, const T* dy, const T* x, const W* w, const T* r, i6
       for (i64 i = 0; i < cols; ++i) dxr[i] = scale * (dyr[i] * (cast<T>(w[i]) + p)) - xr[i] * back;
     else
       for (i64 i = 0; i < cols; ++i) dxr[i] += scale * (dyr[i] * (cast<T>(w[i]) + p)) - xr[i] * back;
+  });
+}
+
+// stat [rows, 2]: m and r. b may be null.
+template <class T, class W, class B>
+void layer_norm(T* y, T* stat, const T* x, const W* w, const B* b, i64 rows, i64 cols, T eps) {
+  using std::sqrt;
+  for_rows(rows, cols, [&](i64 row) {
+    T* yr = y + row * cols;
+    const T* xr = x + row * cols;
+    const T m = lane_sum<T>(cols, [&](i64 i) { return xr[i]; }) / cast<T>(cols);
+    const T variance = lane_sum<T>(cols, [&](i64 i) { return (xr[i] - m) * (xr[i] - m); }) / cast<T>(cols);
+    const T r = T(1) / sqrt(variance + eps);
+    for (i64 i = 0; i < cols; ++i) yr[i] = (xr[i] - m) * r * cast<T>(w[i]) + (b != nullptr ? cast<T>(b[i]) : T(0));
+    stat[2 * row] = m;
+    stat[2 * row + 1] = r;
+  });
+}
+
+// dx = r * (a - mean(a) - h * mean(a o h)),   h = (x - m) * r,   a = dy o w
+template <class T, class W>
+void layer_norm_bwd(T* dx, Acc acc, const T* dy, const T* x, const W* w, const T* stat, i64 rows, i64 cols) {
+  for_rows(rows, cols, [&](i64 row) {
+    T* dxr = dx + row * cols;
+    const T *dyr = dy + row * cols, *xr = x + row * cols;
+    const T m = stat[2 * row], r = stat[2 * row + 1];
+    const T mean = lane_sum<T>(cols, [&](i64 i) { return dyr[i] * cast<T>(w[i]); }) / cast<T>(cols);
+    const T along = lane_sum<T>(cols, [&](i64 i) { return dyr[i] * cast<T>(w[i]) * (xr[i] - m); }) * r / cast<T>(cols);
+    const auto term = [&](i64 i) { return r * (dyr[i] * cast<T>(w[i]) - mean - (xr[i] - m) * r * along); };
+    if (acc == Acc::set)
+      for (i64 i = 0; i < cols; ++i) dxr[i] = term(i);
+    else
+      for (i64 i = 0; i < cols; ++i) dxr[i] += term(i);
   });
 }
 

@@ -1,0 +1,77 @@
+// GPT-2: learned positions, LayerNorms, one linear for q, k and v; the checkpoint holds linears as [in, out]. GPT-J: rotary
+// positions on neighbouring pairs of part of a head, attention and MLP side by side behind one LayerNorm.
+#include "model/arch/parts.h"
+#include "model/family.h"
+
+namespace signround {
+namespace {
+
+constexpr ConfigKeys kKeys{.hidden = "n_embd",
+                           .ffn = "n_inner",
+                           .layers = "n_layer",
+                           .heads = "n_head",
+                           .kv_heads = nullptr,
+                           .positions = "n_positions",
+                           .norm_eps = "layer_norm_epsilon",
+                           .default_eps = 1e-5,
+                           .activation = "activation_function",
+                           .default_activation = "gelu_new"};
+
+}  // namespace
+
+void read_gpt2(Config& c, const Json& json) {
+  ConfigKeys keys = kKeys;
+  keys.tied_head = true;
+  read_decoder(c, json, keys);
+  refuse(json, "scale_attn_by_inverse_layer_idx");
+  refuse(json, "add_cross_attention");
+  if (!json.boolean("scale_attn_weights", true)) c.attention_scale = 1;
+  c.qkv_bias = c.o_bias = c.mlp_bias = c.transposed = true;
+  c.layer.assign(static_cast<size_t>(c.layers), {.rotates = false});
+}
+
+Program gpt2_embedding(const Config& c) {
+  Builder b("transformer.");
+  const int ids = b.ids(), words = b.embed(ids, "wte", c.vocab, c.hidden);
+  b.output(b.add(words, b.embed(b.positions(ids, 0), "wpe", c.max_positions, c.hidden)));
+  return b.finish();
+}
+
+Program gpt2_block(const Config& c, i64 layer) {
+  Builder b(cat("transformer.h.", layer, "."));
+  int x = b.input(c.hidden);
+  x = b.add(x, fused_attention(b, c, layer, b.layer_norm(x, "ln_1", c.norm_eps), "attn.c_attn", "attn.c_proj", 1));
+  b.output(b.add(x, plain_mlp(b, c, b.layer_norm(x, "ln_2", c.norm_eps), "mlp.c_fc", "mlp.c_proj")));
+  return b.finish();
+}
+
+Program gpt2_head(const Config& c) { return layer_norm_head(c, "transformer.ln_f", c.tied_head ? "transformer.wte" : "lm_head"); }
+
+void read_gptj(Config& c, const Json& json) {
+  read_decoder(c, json, kKeys);
+  const Json* given = json.find("rotary_dim");
+  const i64 rotary_dim = given && given->is_null() ? c.head_dim : in_range(json, "rotary_dim", 2, c.head_dim, 64);
+  check(rotary_dim % 2 == 0, ErrorKind::bad_input, "rotary_dim ", rotary_dim, " is odd: rotary positions need pairs");
+  c.rope = read_rope(json, object_or_empty(json, "rope_scaling"), 10000, rotary_dim);
+  c.interleaved = c.mlp_bias = true;
+}
+
+Program gptj_embedding(const Config& c) {
+  Builder b("transformer.");
+  b.output(b.embed(b.ids(), "wte", c.vocab, c.hidden));
+  return b.finish();
+}
+
+Program gptj_block(const Config& c, i64 layer) {
+  Builder b(cat("transformer.h.", layer, "."));
+  const int x = b.input(c.hidden), h = b.layer_norm(x, "ln_1", c.norm_eps);
+  const int attended = self_attention(b, c, layer, h, "attn.", "out_proj");
+  b.output(b.add(x, b.add(attended, plain_mlp(b, c, h, "mlp.fc_in", "mlp.fc_out"))));
+  return b.finish();
+}
+
+Program gptj_head(const Config& c) {
+  return layer_norm_head(c, "transformer.ln_f", c.tied_head ? "transformer.wte" : "lm_head", true);
+}
+
+}  // namespace signround

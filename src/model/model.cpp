@@ -53,7 +53,10 @@ Model::Model(const std::string& directory)
   check_shapes(family_.head(config_));
 }
 
-bool Model::is_packed(const std::string& weight) const { return packed_ && packed_->holds(checkpoint_, layer_of(weight)); }
+bool Model::is_packed(const std::string& weight) const {
+  // A packed layer's bias stays as it was.
+  return packed_ && weight.ends_with(".weight") && packed_->holds(checkpoint_, layer_of(weight));
+}
 
 void Model::check_shapes(const Program& program) {
   for (const WeightRef& w : program.weights) {

@@ -113,7 +113,8 @@ TEST_CASE("pattern: classes and escapes") {
 TEST_CASE("pattern: classes in classes, and properties by name") {
   // BLOOM's, whose author did not mean it so: "(", ")" and "|" are members, and the inner class is one of them.
   const std::string bloom = R"( ?[^(\s|[.,!?…。，、।۔،])]+)";
-  CHECK(split(bloom, "ab (c|d), ок. 漢字。x") == Strings{"ab", " (", "c", "|", "d", "),", " ок", ".", " 漢字", "。", "x"});
+  CHECK(split(bloom, "ab (c|d), ок. 漢字。x") ==
+        Strings{"ab", " (", "c", "|", "d", "),", " ок", ".", " 漢字", "。", "x"});
   CHECK(split("[a-f&&[^c]]+", "abcdx") == Strings{"ab", "c", "d", "x"});
   CHECK(split("[^a-f&&[^c]]+", "abcdx") == Strings{"ab", "c", "d", "x"});
   CHECK(split("[a-f&&b-z&&[^d]]+", "abcdx") == Strings{"a", "bc", "dx"});

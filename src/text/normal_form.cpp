@@ -129,6 +129,11 @@ bool is_ascii(const std::string& text) {
   return std::all_of(text.begin(), text.end(), [](char c) { return static_cast<u8>(c) < 0x80; });
 }
 
+bool starts_in(const std::string& text, const CodeSet& set) {
+  size_t at = 0;
+  return !text.empty() && set.contains(next_code_point(text, at));
+}
+
 // Appends to the characters of the result what `change` makes of each character of the text.
 template <class Change>
 Text changed(std::string_view text, Change&& change) {
@@ -161,20 +166,24 @@ void to_lower_case(std::string& text) {
   }));
 }
 
-void strip_accents(std::string& text) {
+bool strip_accents(std::string& text) {
   static const CodeSet accents(std::vector<CodeRange>(std::begin(kAccents), std::end(kAccents)));
-  if (is_ascii(text)) return;
+  if (is_ascii(text)) return false;
+  const bool first = starts_in(text, accents);
   assign(text, changed(text, [](char32_t c, Text& out) {
     if (!accents.contains(c)) out.push_back(c);
   }));
+  return first;
 }
 
-void clean_white_space(std::string& text) {
+bool clean_white_space(std::string& text) {
   static const CodeSet removed(std::vector<CodeRange>(std::begin(kNmtRemoved), std::end(kNmtRemoved)));
   static const CodeSet spaces(std::vector<CodeRange>(std::begin(kNmtSpaces), std::end(kNmtSpaces)));
+  const bool first = starts_in(text, removed);
   assign(text, changed(text, [](char32_t c, Text& out) {
     if (!removed.contains(c)) out.push_back(spaces.contains(c) ? ' ' : c);
   }));
+  return first;
 }
 
 }  // namespace signround

@@ -1,6 +1,7 @@
 #include "text/normalize.h"
 
 #include "text/byte_level.h"
+#include "text/charsmap.h"
 #include "text/normal_form.h"
 #include "text/pattern.h"
 #include "text/unicode.h"
@@ -15,13 +16,16 @@ Normalizer sequence(const Json& json) {
     if (Normalizer made = make_normalizer(&step)) steps.push_back(std::move(made));
   }
   return [steps = std::move(steps)](std::string& text) {
-    for (const Normalizer& step : steps) step(text);
+    bool start_gone = false;
+    for (const Normalizer& step : steps) start_gone = step(text) || start_gone;
+    return start_gone;
   };
 }
 
 Normalizer prepend(const Json& json) {
   return [prefix = json.string("prepend")](std::string& text) {
     if (!text.empty()) text.insert(0, prefix);
+    return false;
   };
 }
 
@@ -32,11 +36,14 @@ Normalizer replace(const Json& json) {
   return [found = std::move(found), content = json.string("content")](std::string& text) {
     std::string out;
     size_t at = 0;
+    bool start_gone = false;
     while (const auto match = found.find(text, at)) {
+      start_gone = start_gone || (content.empty() && match->begin == 0);
       out.append(text, at, match->begin - at) += content;
       at = match->end;
     }
     text = out.append(text, at);
+    return start_gone;
   };
 }
 
@@ -46,19 +53,27 @@ Normalizer strip(const Json& json) {
     for (size_t next = 0; left && begin < end && white_space().contains(next_code_point(text, next));) begin = next;
     for (size_t before = end; right && before > begin && white_space().contains(previous_code_point(text, before));) end = before;
     text = text.substr(begin, end - begin);
+    return begin > 0;
   };
 }
 
-Normalizer byte_level() {
-  return [](std::string& text) {
-    std::string out;
-    for (const char byte : text) append_byte_symbol(out, static_cast<u8>(byte));
-    text = std::move(out);
+void byte_level(std::string& text) {
+  std::string out;
+  for (const char byte : text) append_byte_symbol(out, static_cast<u8>(byte));
+  text = std::move(out);
+}
+
+// Of a change of the text that leaves its start a start.
+template <class Change>
+Normalizer changing(Change change) {
+  return [change = std::move(change)](std::string& text) {
+    change(text);
+    return false;
   };
 }
 
 Normalizer normal_form(NormalForm form) {
-  return [form](std::string& text) { to_normal_form(text, form); };
+  return changing([form](std::string& text) { to_normal_form(text, form); });
 }
 
 }  // namespace
@@ -74,10 +89,13 @@ Normalizer make_normalizer(const Json* json) {
   if (type == "NFD") return normal_form(NormalForm::nfd);
   if (type == "NFKC") return normal_form(NormalForm::nfkc);
   if (type == "NFKD") return normal_form(NormalForm::nfkd);
-  if (type == "Lowercase") return to_lower_case;
+  if (type == "Lowercase") return changing(to_lower_case);
   if (type == "StripAccents") return strip_accents;
   if (type == "Nmt") return clean_white_space;
-  if (type == "ByteLevel") return byte_level();
+  if (type == "ByteLevel") return changing(byte_level);
+  if (type == "Precompiled") {
+    return changing([table = Charsmap(json->string("precompiled_charsmap"))](std::string& text) { table.apply(text); });
+  }
   unsupported("normalizer ", quote(type));
 }
 

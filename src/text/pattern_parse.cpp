@@ -239,7 +239,8 @@ class Parser {
       case 'u': return literal(hexadecimal(4, start), fold, start);
       case 'x': {
         const size_t end = source_.find('}', at_);
-        if (!take("{") || end == std::string_view::npos || end == at_ || end > at_ + 6) refuse("a \\x without {code point}", start);
+        const bool given = take("{") && end != std::string_view::npos && at_ < end && end <= at_ + 6;
+        if (!given) refuse("a \\x without {code point}", start);
         const char32_t value = hexadecimal(static_cast<int>(end - at_), start);
         if (!take("}") || value > kMaxCodePoint) refuse("a \\x without {code point}", start);
         return literal(value, fold, start);

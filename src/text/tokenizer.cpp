@@ -63,7 +63,7 @@ std::vector<i32> Tokenizer::encode(std::string_view text, bool add_special) cons
 // Text between two added tokens of the raw text; at_start: it is the first.
 void Tokenizer::encode_section(std::string_view text, bool at_start, Cache& cache, std::vector<i32>& ids) const {
   std::string normalized(text);
-  if (normalizer_) normalizer_(normalized);
+  if (normalizer_ && normalizer_(normalized)) at_start = false;
   for (const auto& [begin, end, id] : added_->split_normalized(normalized)) {
     if (id) {
       ids.push_back(*id);

@@ -1,6 +1,7 @@
 #include "text/unigram.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <limits>
 
 #include "text/byte_fallback.h"
@@ -23,13 +24,47 @@ struct Unigram::Best {
   }
 };
 
+namespace {
+
+constexpr i64 kMaxPower = 308;
+
+double power_of_ten(i64 exponent) { return std::strtod(cat("1e", exponent).c_str(), nullptr); }  // the nearest double
+
+// A score as the tokenizers library reads it: the digits that fit into 64 bits, times or over a power of ten, so that it may be a
+// neighbour of the nearest double. That decides between paths of the same tokens in another order.
+double read_score(const Json& json) {
+  json.number();  // Error{bad_input} if it is none
+  const std::string text = to_text(json);
+  u64 digits = 0;
+  i64 exponent = 0;
+  bool full = false;
+  const size_t end = std::min(text.find_first_of("eE"), text.size()), point = std::min(text.find('.'), end);
+  for (size_t i = text[0] == '-'; i < end; ++i) {
+    if (i == point) continue;
+    const u64 digit = static_cast<u64>(text[i] - '0');
+    full = full || digits > (~u64{0} - digit) / 10;
+    if (!full) digits = digits * 10 + digit;
+    exponent += (full ? 1 : 0) - (i > point ? 1 : 0);
+  }
+  if (end < text.size()) exponent += std::strtol(text.c_str() + end + 1, nullptr, 10);
+  double value = static_cast<double>(digits);
+  for (; exponent < -kMaxPower; exponent += kMaxPower) {
+    if (value == 0) return 0;
+    value /= power_of_ten(kMaxPower);
+  }
+  value = exponent < 0 ? value / power_of_ten(-exponent) : value * power_of_ten(exponent);
+  return text[0] == '-' ? -value : value;
+}
+
+}  // namespace
+
 Unigram::Unigram(const Json& json) {
   double lowest = std::numeric_limits<double>::infinity();
   for (const Json& entry : json.array("vocab")) {
     const Json::Array& pair = entry.array();
     check(pair.size() == 2, ErrorKind::bad_input, "vocab: expected a token and its score, found ", pair.size(), " values");
     vocab_.add(pair[0].string(), vocab_.end());
-    scores_.push_back(pair[1].number());
+    scores_.push_back(read_score(pair[1]));
     lowest = std::min(lowest, scores_.back());
   }
   unknown_score_ = lowest - kUnknownPenalty;

@@ -4,12 +4,16 @@
 usage: make.py OUTDIR        (needs `pip install tokenizers==0.23.3`)
 
 Most texts are not stored: test_tokenizer.cpp builds the same ones, so golden.json holds one hash per group of texts."""
+import base64
 import json
 import os
 import random
 import sys
 
-from tokenizers import Tokenizer, models, trainers
+from tokenizers import Tokenizer, models, normalizers, trainers
+
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../../../tools"))
+from charsmap import charsmap  # noqa: E402
 
 SEED = """Es war einmal. Once upon a time there was a king, and he'd 3 sons; they're gone, I'll wait, we've 1234567 \
 things. hello hello world
@@ -28,7 +32,8 @@ FRAGMENTS = [
     "\u01c5", "\u02b0", "\u0928\u092e\u0938\u094d\u0924\u0947", "\u65e5\u672c\u8a9e", "\u30c6\u30ad", "\ud55c\uad6d",
     "\u1112\u1161\u11ab", "\u0645\u0631", "\U0001f44d\U0001f3fd", "\U0001d400", "\ue000", "\ufeff", "\ufffd", "\u0000",
     "\u00e5", "\u212b", "\u1e9b\u0323", "\u2581", "<s>", "<|end|>", "<l>", "<r>", "<w>", "<n>", "<N>", "<|", "|>", "\u0120",
-    "\u0958",
+    "\u0958", "\ufb01", "\u2460", "\u00bc", "\u0344", "q\u0307\u0323", "\u3000", "\u304b\u3099", "\uff76\uff9e", "\u1100\u1161\u0301", "\u00a9\u200d",
+    "a\u0301", "\u0130", "\u03a3", "\uff01", "\u2026", "(", "|", "\u6f22\u3005",
 ]
 
 TEXTS = [
@@ -50,6 +55,14 @@ GPT4O = "|".join([rf"[^\r\n\p{{L}}\p{{N}}]?{UPPER}*{LOWER}+{CONTRACTIONS}?",
 DEEPSEEK = (r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*"
             r"|\s*[\r\n]+|\s+(?!\S)|\s+")
 
+BLOOM = " ?[^(\\s|[.,!?\u2026\u3002\uff0c\u3001\u0964\u06d4\u060c])]+"
+NOT_HAN = r"&&[^\p{Han}]]"
+KIMI = r"[\p{Han}]+|" + GPT4O.replace(UPPER, UPPER[:-1] + NOT_HAN).replace(LOWER, LOWER[:-1] + NOT_HAN)
+CL100K = (r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)"
+          r"|\s+")
+DEEPSEEK_LLM = ["[\r\n]", r"\s?[A-Za-z\u00b5\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f\u0370-\u0373\u0400-\u0481]+",
+                r"\s?[!-/:-~\uff01-\uff0f\uff1a-\uff5e\u2018-\u201f\u3000-\u3002]+", r"\s+$", "[\u4e00-\u9fa5\u0800-\u4e00\uac00-\ud7ff]+"]
+
 
 def added(*tokens):
     base = dict(single_word=False, lstrip=False, rstrip=False, normalized=False, special=False)
@@ -66,6 +79,22 @@ def split(regex, behavior="Isolated", invert=False):
 
 def sequence(*steps):
     return dict(type="Sequence", pretokenizers=list(steps))
+
+
+def around(*ids):
+    """RobertaProcessing: two tokens by name and id."""
+    return dict(type="RobertaProcessing", trim_offsets=True, add_prefix_space=False, cls=ids[0], sep=ids[1])
+
+
+def precompiled():
+    """What NFKC does to a part of the characters, and some pairs."""
+    nfkc = normalizers.NFKC().normalize_str
+    points = [*range(0xA0, 0x250), *range(0x1E00, 0x2200), *range(0x2460, 0x24A0), *range(0x3300, 0x3340), *range(0xFF00, 0xFFA0)]
+    table = {chr(c): nfkc(chr(c)) for c in points if nfkc(chr(c)) != chr(c)}
+    table.update({chr(c): "" for c in range(1, 9)})
+    table.update({pair: nfkc(pair) for pair in ("a\u0301", "e\u0301", "\u304b\u3099", "\u1100\u1161")})
+    table.update({"\t": " ", "\n": " ", "\r\n": " ", "\u200d": "", "\u00a9": "(c)", "\u1161": "A", "\u0600": "0"})
+    return dict(type="Precompiled", precompiled_charsmap=base64.b64encode(charsmap(table)).decode())
 
 
 def bos(token, token_id):
@@ -104,6 +133,26 @@ TOKENIZERS = {
                                                                 invert=False),
                   decoder=dict(type="Sequence", decoders=[BLOCK_TO_SPACE, dict(type="ByteFallback"), dict(type="Fuse")]), model=FALLBACK,
                   added_tokens=TOKENS),
+    "neox": dict(normalizer=dict(type="NFC"), pre_tokenizer=byte_level(), added_tokens=TOKENS),
+    "qwen3": dict(normalizer=dict(type="NFC"), pre_tokenizer=sequence(split(QWEN2), byte_level(regex=False)), added_tokens=TOKENS),
+    "bloom": dict(pre_tokenizer=sequence(split(BLOOM), byte_level(regex=False)), added_tokens=TOKENS),
+    "kimi": dict(pre_tokenizer=sequence(split(KIMI), byte_level(regex=False)), added_tokens=TOKENS),
+    "cl100k": dict(pre_tokenizer=sequence(split(CL100K, "Removed", True), byte_level(regex=False)), added_tokens=TOKENS),
+    "deepseek_llm": dict(pre_tokenizer=sequence(*map(split, DEEPSEEK_LLM), dict(type="Digits", individual_digits=True),
+                                                byte_level(regex=False)), added_tokens=TOKENS),
+    "words": dict(normalizer=dict(type="Sequence", normalizers=[
+                      dict(type="NFD"), dict(type="StripAccents"), dict(type="Lowercase"),
+                      dict(type="Strip", strip_left=True, strip_right=True)]),
+                  pre_tokenizer=sequence(dict(type="Whitespace"), split(r"(?i)\w+x?|\W++$|."), byte_level(regex=False)),
+                  added_tokens=TOKENS),
+    "t5": dict(unigram=True, normalizer=dict(type="Sequence", normalizers=[
+                   precompiled(), dict(type="Strip", strip_left=False, strip_right=True),
+                   dict(type="Replace", pattern={"Regex": " {2,}"}, content="\u2581")]),
+               pre_tokenizer=METASPACE, decoder=METASPACE, added_tokens=TOKENS, post_processor=around(["<s>", 0], ["</s>", 1])),
+    "xlmr": dict(unigram=True, normalizer=dict(type="Sequence", normalizers=[dict(type="Nmt"), dict(type="NFKC")]),
+                 pre_tokenizer=sequence(dict(type="WhitespaceSplit"), METASPACE), decoder=METASPACE, added_tokens=TOKENS),
+    "llm_jp": dict(unigram=True, normalizer=SPACE_TO_BLOCK, model=dict(byte_fallback=True), added_tokens=TOKENS,
+                   decoder=dict(type="Sequence", decoders=[dict(type="ByteFallback"), dict(type="Fuse"), BLOCK_TO_SPACE])),
 }
 
 
@@ -111,13 +160,26 @@ def build(name, parts):
     skeleton = json.loads(Tokenizer(models.BPE()).to_str())
     skeleton.update({key: value for key, value in parts.items() if key in ("normalizer", "pre_tokenizer")})
     trained = Tokenizer.from_str(json.dumps(skeleton))
+    if "unigram" in parts:
+        return finish(name, parts, unigram(skeleton))
     if "decoder" in parts:
         kind = dict(special_tokens=["<unk>", *(f"<0x{b:02X}>" for b in range(256))], limit_alphabet=100)
     else:
         kind = dict(initial_alphabet=[c for c, _ in sorted(byte_alphabet().items(), key=lambda item: item[1])])
     texts = [SEED] if "pre_tokenizer" in parts else SEED.split()  # without pieces a merge would span words
     trained.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=400 + 100 * ("decoder" in parts), show_progress=False, **kind))
-    result = json.loads(trained.to_str())
+    return finish(name, parts, json.loads(trained.to_str()))
+
+
+def unigram(skeleton):
+    trained = Tokenizer.from_str(json.dumps(dict(skeleton, model=json.loads(Tokenizer(models.Unigram()).to_str())["model"])))
+    special = ["<s>", "</s>", "<unk>", *(f"<0x{b:02X}>" for b in range(256))]
+    trainer = trainers.UnigramTrainer(vocab_size=700, special_tokens=special, unk_token="<unk>", show_progress=False)
+    trained.train_from_iterator(SEED.split("\n"), trainer)
+    return json.loads(trained.to_str())
+
+
+def finish(name, parts, result):
     result["model"].update(parts.get("model", {}))
     result["added_tokens"] = [dict(token) for token in parts["added_tokens"]]
     result["decoder"] = parts.get("decoder", byte_level(prefix=True))
@@ -127,7 +189,9 @@ def build(name, parts):
         result["model"]["merges"] = [" ".join(pair) for pair in result["model"]["merges"]]
     for i, token in enumerate(result["added_tokens"]):
         token["id"] = len(result["model"]["vocab"]) + i
-    if parts.get("post_processor") == "bos":
+    if "unigram" in parts:
+        result["post_processor"] = parts.get("post_processor")
+    elif parts.get("post_processor") == "bos":
         result["post_processor"] = dict(type="Sequence", processors=[byte_level(), bos("<s>", result["added_tokens"][0]["id"])])
     return result
 
@@ -145,18 +209,22 @@ def groups():
     points = [c for c in range(0, 0x30000, 7) if not 0xD800 <= c < 0xE000]
     for i in range(0, len(points), 512):
         yield ["a" + chr(c) + "1" + chr(c) + chr(c) + " " + chr(c) + "." + chr(c) for c in points[i:i + 512]]
+    points = [chr(c) for c in range(0x110000) if not 0xD800 <= c < 0xE000]
+    lines = ["".join(points[i:i + 256]) for i in range(0, len(points), 256)]
+    for i in range(0, len(lines), 512):
+        yield lines[i:i + 512]
     chooser = random.Random(20)
     for _ in range(40):
         yield ["".join(FRAGMENTS[chooser.randrange(len(FRAGMENTS))] for _ in range(1 + chooser.randrange(12))) for _ in range(50)]
 
 
 def hash_of(lists):
-    """FNV-1a, 32 bits, over the ids and a separator after each text."""
+    """FNV-1a, 32 bits, over the ids and a separator after each text, a word at a time."""
     h = 2166136261
     for ids in lists:
-        for word in [*ids, 0xFFFFFFFF]:
-            for byte in word.to_bytes(4, "little"):
-                h = (h ^ byte) * 16777619 % 2**32
+        for word in ids:
+            h = (h ^ word) * 16777619 & 0xFFFFFFFF
+        h = (h ^ 0xFFFFFFFF) * 16777619 & 0xFFFFFFFF
     return h
 
 
@@ -169,10 +237,15 @@ def main(out):
         tokenizer = Tokenizer.from_str(text)
         encode = lambda texts: [e.ids for e in tokenizer.encode_batch(texts)]
         ids = encode(TEXTS)
-        runs = "A \n1!" if name in ("gpt2", "falcon", "gpt4o", "llama2") else ""
+        hashes, decoded = [], []
+        for group in groups():
+            encoded = encode(group)
+            hashes.append(hash_of(encoded))
+            decoded.append(hash_of(text.encode() for text in tokenizer.decode_batch(encoded)))
+        runs = "A \n1!" if name in ("gpt2", "falcon", "gpt4o", "llama2", "qwen3", "cl100k", "t5", "llm_jp") else ""
         golden["tokenizers"][name] = dict(ids=ids, decoded=[tokenizer.decode(i) for i in ids], size=tokenizer.get_vocab_size(),
                                           runs=[hash_of(encode([c * 1000000])) for c in runs],
-                                          groups=[hash_of(encode(group)) for group in groups()])
+                                          groups=hashes, decoded_groups=decoded)
         print(name, tokenizer.get_vocab_size())
     with open(os.path.join(out, "golden.json"), "w", encoding="utf-8") as f:
         json.dump(golden, f, separators=(",", ":"))

@@ -138,21 +138,35 @@ __global__ void step_kernel(float* __restrict__ v, float* lo, float* hi, const W
   const Range<float> range = place.exists() ? Ranges{wmin, wmax, lo, hi}.of(place.group) : Range<float>{};
   const Grid<float> grid = grid_of(range, spec);
   float sum_s[kHeld] = {}, sum_z[kHeld] = {};
-#pragma unroll 4
-  for (i64 i = Place::quarter() * kHeld; i < place.n; i += kLanes) {
-    const i64 at = place.at + i, left = place.n - i;
-    const Pack<W, kHeld> in = load_some<whole>(w + at, left);
-    const Pack<G, kHeld> gradient = load_some<whole>(dwq + at, left);
-    Pack<float, kHeld> offset = load_some<whole>(v + at, left);
+  // A stretch of kDepth reads is under way before its first is used: stores to v in between would hold the next reads up.
+  constexpr int kDepth = 4;
+  for (i64 first = Place::quarter() * kHeld; first < place.n; first += kDepth * kLanes) {
+    Pack<W, kHeld> in[kDepth];
+    Pack<G, kHeld> gradient[kDepth];
+    Pack<float, kHeld> offset[kDepth];
 #pragma unroll
-    for (int j = 0; j < kHeld; ++j) {
-      if (!whole && j >= left) continue;
-      const Terms<float> terms = terms_of(widened(gradient.x[j]), level_of(widened(in.x[j]), offset.x[j], grid), grid);
-      sum_s[j] += terms.s;
-      sum_z[j] += terms.z;
-      offset.x[j] -= lr * sign(terms.dv);
+    for (int k = 0; k < kDepth; ++k) {
+      const i64 i = first + k * kLanes, at = place.at + i, left = place.n - i;
+      if (left <= 0) break;
+      in[k] = load_some<whole>(w + at, left);
+      gradient[k] = load_some<whole>(dwq + at, left);
+      offset[k] = load_some<whole>(v + at, left);
     }
-    store_some<whole>(v + at, left, offset);
+#pragma unroll
+    for (int k = 0; k < kDepth; ++k) {
+      const i64 i = first + k * kLanes, at = place.at + i, left = place.n - i;
+      if (left <= 0) break;
+#pragma unroll
+      for (int j = 0; j < kHeld; ++j) {
+        if (!whole && j >= left) continue;
+        const Level<float> level = level_of(widened(in[k].x[j]), offset[k].x[j], grid);
+        const Terms<float> terms = terms_of(widened(gradient[k].x[j]), level, grid);
+        sum_s[j] += terms.s;
+        sum_z[j] += terms.z;
+        offset[k].x[j] -= lr * sign(terms.dv);
+      }
+      store_some<whole>(v + at, left, offset[k]);
+    }
   }
   const float s = quad_total(sum_s), z = quad_total(sum_z);
   if (!place.exists() || Place::quarter() != 0) return;

@@ -71,7 +71,7 @@ TEST_CASE("cli: help and version") {
   const Outcome help = run("help");
   CHECK(help.code == 0);
   CHECK(help.err == "");
-  for (const char* verb : {"quantize", "eval", "generate", "inspect", "explain", "tokenize", "doctor"}) {
+  for (const char* verb : {"quantize", "eval", "generate", "inspect", "explain", "tokenize", "doctor", "verify", "export"}) {
     CAPTURE(verb);
     CHECK(contains(help.out, verb));
     const Outcome brief = run(std::string(verb) + " -h"), full = run(std::string(verb) + " --help");

@@ -6,11 +6,12 @@
 namespace signround {
 
 extern const Command quantize_command, eval_command, generate_command, inspect_command, plan_command;
-extern const Command explain_command, tokenize_command, doctor_command, bench_command;
+extern const Command explain_command, tokenize_command, doctor_command, bench_command, verify_command, export_command;
 
 inline constexpr const Command* kCommands[] = {&quantize_command, &eval_command,    &generate_command,
                                                &inspect_command,  &plan_command,    &explain_command,
-                                               &tokenize_command, &doctor_command,  &bench_command};
+                                               &tokenize_command, &doctor_command,  &bench_command,
+                                               &verify_command,   &export_command};
 
 inline constexpr Flag kDeviceFlag = {
     .name = "--device", .kind = FlagKind::text, .value = "NAME", .fallback = "auto",

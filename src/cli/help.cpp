@@ -19,7 +19,7 @@ Symmetric grids have levels -2^(bits-1) .. 2^(bits-1)-1 and a scale that may be 
 Fewer bits want smaller groups: W4A16 loses little as it is, 2 bits want G64 or G32.
 )"},
     {"formats", "what is written",
-     R"(auto_round          2, 3, 4, 8 bits; packed as auto-round itself chooses: GPTQ if symmetric, AWQ at 4 bits with zero points
+     R"(auto_round          2, 3, 4, 8 bits; packed as auto-round chooses: GPTQ if symmetric, AWQ at 4 bits if not
 gptq, gptq_v2       2, 3, 4, 8 bits with g_idx; the first version is symmetric only
 awq                 4 bits with zero points (--asym)
 compressed-tensors  pack-quantized; with zero points at 4 and 8 bits only

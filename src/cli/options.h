@@ -46,6 +46,7 @@ class Arguments {
 
   // By the flag's name; a name that the table does not have, or one of another kind, is a bug. Absent flags give their default.
   bool given(std::string_view name) const;
+  const std::string& typed(std::string_view name) const { return values_.at(name); }  // of a flag that was given
   bool toggle(std::string_view name) const;
   std::string text(std::string_view name) const;                // text or choice
   std::vector<std::string> words(std::string_view name) const;  // separated by commas

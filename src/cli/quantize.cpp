@@ -6,6 +6,7 @@
 
 #include "cli/commands.h"
 #include "cli/console.h"
+#include "cli/outputs.h"
 #include "cli/progress.h"
 #include "ops/devices.h"
 #include "pipeline/bench.h"
@@ -60,6 +61,7 @@ constexpr Flag kFlags[] = {
      .example = "--ignore-layers down_proj"},
     kDeviceFlag, kPrecisionFlag, kThreadsFlag,
     kMemoryFlag, kNoGraphFlag,
+    kShardSizeFlag,
     {.name = "--force", .help = "replace OUT if it exists"},
     kJsonFlag, kQuietFlag,
 };
@@ -90,7 +92,8 @@ Json list_json(const List& list) {
 }
 
 void print(const QuantizeOptions& options, const QuantizeReport& report) {
-  for (const std::string& output : report.outputs) put(cat("wrote ", output, "\n"));
+  for (size_t i = 0; i < report.outputs.size(); ++i)
+    put(cat("wrote ", report.outputs[i], "\n", loaders_text(report.loaders[i])));
   const std::string how = options.iters > 0 ? cat(options.iters, " steps a block") : "rounded to nearest";
   put(cat("  scheme   ", text_of(options.spec), ", ", how, "\n"));
   put(cat("  weights  ", report.quantized_weights, " quantized, ", report.skipped.size(), " layers left as they were\n"));
@@ -100,9 +103,11 @@ void print(const QuantizeOptions& options, const QuantizeReport& report) {
 }
 
 void print_json(const QuantizeOptions& options, const QuantizeReport& report) {
-  Json blocks = Json::array({});
+  Json blocks = Json::array({}), loaders = Json::array({});
+  for (const std::vector<Verdict>& verdicts : report.loaders) loaders.push(loaders_json(verdicts));
   for (const BlockReport& block : report.blocks) blocks.push(block_json(block));
   put_json(Json::object({{"outputs", list_json(report.outputs)},
+                         {"loaders", loaders},
                          {"bits", options.spec.bits},
                          {"group_size", options.spec.group},
                          {"sym", options.spec.symmetric},
@@ -145,6 +150,16 @@ void run(const Arguments& args) {
 
 const std::span<const Flag> kQuantizeFlags = kFlags;
 
+// The command with what decides the bytes of an output: neither where it goes, nor how many threads make it.
+std::string reproducible(const Arguments& args) {
+  constexpr std::string_view kWithout[] = {"--output", "--format", "--threads", "--force", "--json", "--quiet", "--report"};
+  std::string text = cat("signround quantize ", args.argument, " -o OUT");
+  for (const Flag& flag : kQuantizeFlags)
+    if (args.given(flag.name) && std::find(std::begin(kWithout), std::end(kWithout), flag.name) == std::end(kWithout))
+      text += cat(" ", flag.name, flag.kind == FlagKind::toggle ? "" : " ", args.typed(flag.name));
+  return text;
+}
+
 QuantizeOptions quantize_options(const Arguments& args) {
   check(!args.toggle("--asym") || !args.toggle("--sym"), ErrorKind::usage, "--asym and --sym exclude each other");
   check(!args.given("--dataset") || !args.given("--ids"), ErrorKind::usage, "--dataset and --ids exclude each other");
@@ -179,6 +194,8 @@ QuantizeOptions quantize_options(const Arguments& args) {
   o.memory = memory_of(args);
   o.graph = !args.toggle("--no-graph");
   o.force = args.toggle("--force");
+  o.shard_bytes = shard_bytes_of(args);
+  o.command = reproducible(args);
   return o;
 }
 

@@ -28,6 +28,14 @@ struct ExportScheme {
   std::optional<double> lr, minmax_lr;  // default 1/iters; minmax_lr default lr
 };
 
+// A linear layer of the model, and the grid chosen for it.
+struct PlannedLayer {
+  std::string name;  // "model.layers.0.mlp.up_proj"
+  i64 rows = 0, cols = 0;
+  QuantSpec spec;  // not quantized(): stays as it is
+  DType weight_type = DType::bf16;
+};
+
 class Exporter {
  public:
   virtual ~Exporter() = default;

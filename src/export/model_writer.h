@@ -1,50 +1,60 @@
 // Writes a quantized model directory block by block: every tensor's place in every file is known before the first is tuned.
 #pragma once
-#include <map>
+#include <set>
 
-#include "export/export.h"
+#include "export/loaders.h"
+#include "export/manifest.h"
 #include "io/checkpoint.h"
 #include "io/output_dir.h"
 
 namespace signround {
 
-// A linear layer of the model, and the grid chosen for it.
-struct PlannedLayer {
-  std::string name;  // "model.layers.0.mlp.up_proj"
-  i64 rows = 0, cols = 0;
-  QuantSpec spec;  // not quantized(): stays as it is
-  DType weight_type = DType::bf16;
+inline constexpr u64 kShardBytes = u64{5} << 30;  // the field's custom
+
+// One output. The source must outlive its writer.
+struct OutputRequest {
+  Path out;
+  bool force = false;
+  std::string format;
+  const Checkpoint& source;            // of the tensors that are copied, and of the side files
+  Json config;                         // config.json of the original
+  const std::vector<PlannedLayer>& layers;
+  ExportScheme scheme;
+  std::set<std::string> replaced;      // tensors of the source that the layers take the place of
+  u64 shard_bytes = kShardBytes;       // a file of the output is larger only if one tensor is
 };
+
+// Throws Error{usage} naming the nearest possible choice if the format cannot hold one of the layers.
+void require_format(const std::string& format, const std::vector<PlannedLayer>& layers, const ExportScheme& scheme);
 
 class ModelWriter {
  public:
-  // Makes OUT.partial with room for every tensor: Error{io} if the disk has too little. Error{usage} if the format cannot hold a
-  // layer.
-  ModelWriter(const Path& out, bool force, const Checkpoint& source, const std::string& format,
-              const std::vector<PlannedLayer>& layers, const ExportScheme& scheme);
-
-  void write(const QuantizedLinear& layer);
-  // What is not quantized, byte for byte; configuration, index and side files. Then the directory takes its name: before that
-  // nothing loadable exists.
-  void finish();
+  virtual ~ModelWriter() = default;
+  virtual void write(const QuantizedLinear& layer) = 0;
+  // What is not quantized; configuration, index, side files, manifest and model card. Then the directory takes its name: before
+  // that nothing loadable exists.
+  virtual void finish(const Provenance& provenance) = 0;
 
   std::string path() const { return output_.path().string(); }
-  u64 bytes() const { return bytes_; }  // of all safetensors files
+  virtual u64 bytes() const = 0;  // of all files with tensors
+  const std::vector<Verdict>& loaders() const { return loaders_; }
 
- private:
-  void open_shards(const std::vector<TensorInfo>& tensors);
-  void copy_tensor(const TensorInfo& tensor);
-  void write_index();
-  SafetensorsWriter& shard_of(const std::string& tensor) { return *shards_[shard_of_.at(tensor)]; }
+ protected:
+  explicit ModelWriter(const OutputRequest& request);
+  void note_layer(const QuantizedLinear& layer);                                  // its grid, in the manifest
+  void note_tensor(const std::string& name, std::span<const std::byte> bytes);    // its digest
+  void write_file(const std::string& name, const std::string& content);           // and its digest
+  void conclude(const Provenance& provenance);                                    // side files, card, manifest; commits
 
   const Checkpoint& source_;
-  std::unique_ptr<Exporter> exporter_;
   OutputDir output_;
-  u64 bytes_ = 0;
-  std::vector<std::string> names_;  // of the shards' files
-  std::vector<std::unique_ptr<SafetensorsWriter>> shards_;
-  std::map<std::string, size_t> shard_of_;  // by tensor
-  std::vector<TensorInfo> copied_;
+  Manifest manifest_;
+
+ private:
+  std::vector<Verdict> loaders_;
 };
+
+// Makes OUT.partial with room for every tensor: Error{io} if the disk has too little. Error{usage} as require_format() has it.
+std::unique_ptr<ModelWriter> make_model_writer(const OutputRequest& request);
 
 }  // namespace signround

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 
+#include "io/sha256.h"
 #include "model/tokens.h"
 #include "ops/devices.h"
 #include "pipeline/block_work.h"
@@ -15,6 +16,12 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+std::string digest_of(const std::vector<std::vector<i32>>& samples) {
+  std::vector<i32> ids;
+  for (const std::vector<i32>& sample : samples) ids.insert(ids.end(), sample.begin(), sample.end());
+  return signround::digest_of(std::as_bytes(std::span(ids)));
+}
 
 class Run {
  public:
@@ -35,6 +42,7 @@ class Run {
   QuantizeReport run() {
     open_writers();  // what cannot be written is refused before anything is read
     const std::vector<std::vector<i32>> samples = tunes() ? read_samples() : std::vector<std::vector<i32>>{};
+    const std::string calibration = tunes() ? digest_of(samples) : "";
     const MemoryPlan memory = plan().memory;
     require_memory(memory);
     const auto at = [&](bool on_host) -> Allocator& { return on_host ? backend_->host_memory() : *backend_; };
@@ -57,8 +65,9 @@ class Run {
     }
     observer_.stage("writing");
     for (const std::unique_ptr<ModelWriter>& writer : writers_) {
-      writer->finish();
+      writer->finish({options_.command, calibration, options_.seed});
       report_.outputs.push_back(writer->path());
+      report_.loaders.push_back(writer->loaders());
       report_.output_bytes += static_cast<i64>(writer->bytes());
     }
     report_.skipped = layers_.skipped;
@@ -103,6 +112,10 @@ std::vector<std::vector<i32>> Run::read_samples() {
 
 // One format: the output itself; several: a folder each.
 void Run::open_writers() {
+  std::set<std::string> replaced;
+  for (const PlannedLayer& layer : layers_.linears)
+    if (layer.spec.quantized()) replaced.insert(layer.name + ".weight");
+  for (const std::string& format : options_.formats) require_format(format, layers_.linears, layers_.scheme);
   for (const std::string& format : options_.formats) {
     Path path(options_.output);
     if (options_.formats.size() > 1) {
@@ -110,8 +123,15 @@ void Run::open_writers() {
       std::replace(folder.begin(), folder.end(), ':', '-');
       path /= folder;
     }
-    writers_.push_back(std::make_unique<ModelWriter>(path, options_.force, model_.checkpoint(), format, layers_.linears,
-                                                     layers_.scheme));
+    writers_.push_back(make_model_writer({.out = path,
+                                          .force = options_.force,
+                                          .format = format,
+                                          .source = model_.checkpoint(),
+                                          .config = model_.checkpoint().config(),
+                                          .layers = layers_.linears,
+                                          .scheme = layers_.scheme,
+                                          .replaced = replaced,
+                                          .shard_bytes = options_.shard_bytes}));
   }
 }
 

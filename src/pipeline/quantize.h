@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "export/model_writer.h"
 #include "pipeline/memory_plan.h"
 
 namespace signround {
@@ -28,6 +29,8 @@ struct QuantizeOptions {
   Memory memory = Memory::balanced;
   bool graph = true;  // a GPU replays a recorded step
   bool force = false;
+  u64 shard_bytes = kShardBytes;  // of a file of tensors
+  std::string command;            // for the outputs' papers
 };
 
 struct BlockReport {
@@ -44,6 +47,7 @@ struct QuantizeReport {
   std::vector<BlockReport> blocks;
   std::vector<std::string> skipped;  // linear layers left as they were, each with the reason
   std::vector<std::string> outputs;  // directories written
+  std::vector<std::vector<Verdict>> loaders;  // of each output: who can load it
   i64 quantized_weights = 0, input_bytes = 0, output_bytes = 0;
   double seconds = 0, seconds_to_first_step = 0;
   std::string device;

@@ -1,0 +1,129 @@
+#include "export/manifest.h"
+
+#include <cstring>
+
+#include "io/sha256.h"
+
+namespace signround {
+namespace {
+
+constexpr i64 kVersion = 1;
+
+void put_spec(Json& json, const QuantSpec& spec) {
+  json.set("bits", spec.bits);
+  json.set("group_size", group_size(spec));
+  json.set("sym", spec.symmetric);
+}
+
+QuantSpec get_spec(const Json& json) {
+  const QuantSpec spec{static_cast<int>(json.integer("bits")), json.integer("group_size"), json.boolean("sym")};
+  check(spec.bits >= 2 && spec.bits <= 8 && (spec.group == -1 || spec.group > 0), ErrorKind::bad_input, "bits ", spec.bits,
+        " in groups of ", spec.group, " cannot be");
+  return spec;
+}
+
+Json scheme_json(const ExportScheme& s) {
+  Json json = Json::object({}), skipped = Json::array({}), exceptions = Json::object({});
+  put_spec(json, s.spec);
+  for (const std::string& name : s.skipped) skipped.push(name);
+  for (const auto& [name, spec] : s.exceptions) put_spec(exceptions.set(name, Json::object({})), spec);
+  json.set("skipped", std::move(skipped));
+  json.set("exceptions", std::move(exceptions));
+  json.set("block_prefix", s.block_prefix);
+  json.set("iters", s.iters);
+  json.set("nsamples", s.nsamples);
+  json.set("seqlen", s.seqlen);
+  json.set("batch_size", s.batch_size);
+  json.set("gradient_accumulate_steps", s.accumulate);
+  if (s.lr) json.set("lr", *s.lr);
+  if (s.minmax_lr) json.set("minmax_lr", *s.minmax_lr);
+  return json;
+}
+
+ExportScheme scheme_of(const Json& json) {
+  ExportScheme s;
+  s.spec = get_spec(json);
+  for (const Json& name : json.array("skipped")) s.skipped.push_back(name.string());
+  for (const JsonMember& member : json.object("exceptions")) s.exceptions.emplace_back(member.key, get_spec(member.value));
+  s.block_prefix = json.string("block_prefix");
+  s.iters = json.integer("iters");
+  s.nsamples = json.integer("nsamples");
+  s.seqlen = json.integer("seqlen");
+  s.batch_size = json.integer("batch_size");
+  s.accumulate = json.integer("gradient_accumulate_steps");
+  if (json.find("lr")) s.lr = json.number("lr");
+  if (json.find("minmax_lr")) s.minmax_lr = json.number("minmax_lr");
+  return s;
+}
+
+Json map_json(const std::map<std::string, std::string>& map) {
+  Json json = Json::object({});
+  for (const auto& [key, value] : map) json.set(key, value);
+  return json;
+}
+
+std::map<std::string, std::string> map_of(const Json& json) {
+  std::map<std::string, std::string> map;
+  for (const JsonMember& member : json.object()) map[member.key] = member.value.string();
+  return map;
+}
+
+}  // namespace
+
+Json Manifest::to_json() const {
+  Json list = Json::object({});
+  for (const auto& [name, layer] : layers) {
+    Json& json = list.set(name, Json::object({{"rows", layer.rows}, {"cols", layer.cols}}));
+    put_spec(json, layer.spec);
+    json.set("weight_type", name_of(layer.weight_type));
+    json.set("grid", layer.grid);
+  }
+  return Json::object({{"manifest", kVersion},
+                       {"format", format},
+                       {"command", provenance.command},
+                       {"calibration", provenance.calibration},
+                       {"seed", provenance.seed},
+                       {"scheme", scheme_json(scheme)},
+                       {"config", config},
+                       {"layers", std::move(list)},
+                       {"tensors", map_json(tensors)},
+                       {"files", map_json(files)}});
+}
+
+Manifest Manifest::read(const Path& directory) {
+  const Path path = directory / kManifestName;
+  check(path_exists(path), ErrorKind::bad_input, path.string(), ": is missing; only what this program wrote has it");
+  const Json json = read_json(path);
+  return within(path.string(), [&] {
+    check(json.integer("manifest") == kVersion, ErrorKind::bad_input, "manifest ", json.integer("manifest"),
+          " is of another version of this program; supported: ", kVersion);
+    Manifest m;
+    m.format = json.string("format");
+    m.provenance = {json.string("command"), json.string("calibration"), json.integer("seed")};
+    m.scheme = scheme_of(json.at("scheme"));
+    m.config = json.at("config");
+    for (const JsonMember& member : json.object("layers"))
+      within(cat("layer ", quote(member.key)), [&] {
+        const Json& layer = member.value;
+        const std::optional<DType> type = dtype_named(layer.string("weight_type"));
+        check(type == DType::f32 || type == DType::f16 || type == DType::bf16, ErrorKind::bad_input, "weight_type ",
+              quote(layer.string("weight_type")), " cannot be");
+        m.layers[member.key] = {layer.integer("rows"), layer.integer("cols"), get_spec(layer), *type, layer.string("grid")};
+        check(m.layers[member.key].rows > 0 && m.layers[member.key].cols > 0, ErrorKind::bad_input, "rows and cols cannot be");
+      });
+    m.tensors = map_of(json.at("tensors"));
+    m.files = map_of(json.at("files"));
+    return m;
+  });
+}
+
+std::string grid_digest(const QuantizedLinear& layer) {
+  std::vector<u8> bytes = layer.codes;
+  bytes.insert(bytes.end(), layer.zero.begin(), layer.zero.end());
+  const std::size_t integers = bytes.size();
+  bytes.resize(integers + layer.scale.size() * sizeof(f16));
+  std::memcpy(bytes.data() + integers, layer.scale.data(), bytes.size() - integers);
+  return digest_of(std::as_bytes(std::span(bytes)));
+}
+
+}  // namespace signround

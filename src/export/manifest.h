@@ -1,0 +1,41 @@
+// signround.json in an output: how it was made and the digests of what it must hold. `verify` and `export` live on it.
+#pragma once
+#include <map>
+
+#include "export/export.h"
+
+namespace signround {
+
+inline constexpr const char* kManifestName = "signround.json";
+
+// What was done, beside the numbers of the scheme.
+struct Provenance {
+  std::string command;      // "signround quantize MODEL -o OUT ...", without what changes no byte
+  std::string calibration;  // digest of the token ids of all samples; empty: no tuning
+  i64 seed = 0;
+};
+
+struct Manifest {
+  struct Layer {
+    i64 rows, cols;
+    QuantSpec spec;
+    DType weight_type;
+    std::string grid;  // grid_digest()
+  };
+  std::string format;
+  ExportScheme scheme;
+  Provenance provenance;
+  Json config;                                 // config.json of the original
+  std::map<std::string, Layer> layers;         // packed ones, by name
+  std::map<std::string, std::string> tensors;  // digest of the bytes of each
+  std::map<std::string, std::string> files;    // SHA-256 of each small file
+
+  Json to_json() const;
+  // Throws Error{bad_input} naming the file.
+  static Manifest read(const Path& directory);
+};
+
+// Of codes, zero points and scales, in this order: the same for every format of one tuning.
+std::string grid_digest(const QuantizedLinear& layer);
+
+}  // namespace signround

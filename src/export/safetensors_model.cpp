@@ -1,0 +1,107 @@
+#include "export/safetensors_model.h"
+
+#include <cstdio>
+
+namespace signround {
+namespace {
+
+std::string shard_name(size_t index, size_t count) {
+  if (count == 1) return "model.safetensors";
+  char name[64];
+  std::snprintf(name, sizeof name, "model-%05zu-of-%05zu.safetensors", index + 1, count);
+  return name;
+}
+
+class SafetensorsModel final : public ModelWriter {
+ public:
+  explicit SafetensorsModel(const OutputRequest& request)
+      : ModelWriter(request), exporter_(make_exporter(request.format, request.scheme)) {
+    // In the order of the original's names, so that an output does not depend on the format that its tensors came from.
+    std::map<std::string, std::vector<TensorInfo>> tensors;
+    for (const PlannedLayer& layer : request.layers)
+      if (layer.spec.quantized())
+        tensors[layer.name + ".weight"] =
+            exporter_->layout(layer.name, layer.rows, layer.cols, layer.spec, layer.weight_type);
+    for (const TensorInfo* tensor : request.source.tensors()) {
+      if (request.replaced.contains(tensor->name)) continue;
+      tensors[tensor->name] = {*tensor};
+      copied_.push_back(*tensor);
+    }
+    open_shards(tensors, request.shard_bytes);
+  }
+
+  void write(const QuantizedLinear& layer) override {
+    note_layer(layer);
+    for (const EncodedTensor& tensor : exporter_->encode(layer)) put(tensor.info.name, std::as_bytes(std::span(tensor.bytes)));
+  }
+
+  void finish(const Provenance& provenance) override {
+    for (const TensorInfo& tensor : copied_) {
+      std::vector<std::byte> bytes(tensor.bytes);
+      source_.read(tensor.name, bytes);
+      put(tensor.name, bytes);
+    }
+    for (const auto& shard : shards_) shard->finish();
+    if (shards_.size() > 1) write_index();
+    Json config = manifest_.config;
+    exporter_->configure(config);
+    write_file("config.json", to_text(config, 2) + "\n");
+    if (const Json* q = config.find("quantization_config")) write_file(exporter_->config_file(), to_text(*q, 2));
+    conclude(provenance);
+  }
+
+  u64 bytes() const override {
+    u64 sum = 0;
+    for (const auto& shard : shards_) sum += shard->file_size();
+    return sum;
+  }
+
+ private:
+  void put(const std::string& name, std::span<const std::byte> bytes) {
+    note_tensor(name, bytes);
+    shards_[shard_of_.at(name)]->write(name, bytes);
+  }
+
+  void open_shards(const std::map<std::string, std::vector<TensorInfo>>& tensors, u64 limit) {
+    std::vector<std::vector<TensorInfo>> groups(1);
+    u64 size = 0;
+    for (const auto& [key, list] : tensors)
+      for (const TensorInfo& tensor : list) {
+        if (size > 0 && size + tensor.bytes > limit) {
+          groups.emplace_back();
+          size = 0;
+        }
+        size += tensor.bytes;
+        shard_of_[tensor.name] = groups.size() - 1;
+        groups.back().push_back(tensor);
+      }
+    for (size_t i = 0; i < groups.size(); ++i) {
+      names_.push_back(shard_name(i, groups.size()));
+      shards_.push_back(std::make_unique<SafetensorsWriter>(output_.file(names_[i]), std::move(groups[i])));
+    }
+  }
+
+  void write_index() {
+    Json map = Json::object({});
+    u64 total = 0;
+    for (const auto& [tensor, shard] : shard_of_) map.set(tensor, names_[shard]);
+    for (const auto& shard : shards_)
+      for (const TensorInfo& tensor : shard->tensors()) total += tensor.bytes;
+    const Json index = Json::object({{"metadata", Json::object({{"total_size", total}})}, {"weight_map", std::move(map)}});
+    write_file("model.safetensors.index.json", to_text(index, 2) + "\n");
+  }
+
+  std::unique_ptr<Exporter> exporter_;
+  std::vector<std::string> names_;  // of the shards' files
+  std::vector<std::unique_ptr<SafetensorsWriter>> shards_;
+  std::map<std::string, size_t> shard_of_;  // by tensor
+  std::vector<TensorInfo> copied_;
+};
+
+}  // namespace
+
+std::unique_ptr<ModelWriter> make_safetensors_model(const OutputRequest& request) {
+  return std::make_unique<SafetensorsModel>(request);
+}
+
+}  // namespace signround

@@ -1,0 +1,89 @@
+#include "export/verify.h"
+
+#include "export/manifest.h"
+#include "io/checkpoint.h"
+#include "io/sha256.h"
+#include "model/packed.h"
+
+namespace signround {
+namespace {
+
+constexpr u64 kMaxSideFile = u64{256} << 20;
+
+template <class... Parts>
+void require(bool ok, const Parts&... parts) {
+  check(ok, ErrorKind::verification, parts...);
+}
+
+// In what way two grids of a layer differ, if it can be told.
+void require_grid(const QuantizedLinear& found, const Manifest::Layer& wanted, const std::string& name) {
+  require(found.spec == wanted.spec, name, ": config.json says ", found.spec.bits, " bits in groups of ", group_size(found.spec),
+          found.spec.symmetric ? ", symmetric" : ", asymmetric", "; it was tuned with ", wanted.spec.bits, " in groups of ",
+          group_size(wanted.spec), wanted.spec.symmetric ? ", symmetric" : ", asymmetric");
+  require(found.rows == wanted.rows && found.cols == wanted.cols, name, ": is ", found.rows, " x ", found.cols,
+          ", but was tuned as ", wanted.rows, " x ", wanted.cols);
+  if (grid_digest(found) == wanted.grid) return;
+  for (const int shift : {-1, 1}) {
+    QuantizedLinear shifted = found;
+    for (u8& z : shifted.zero) z = static_cast<u8>(z + shift);
+    require(grid_digest(shifted) != wanted.grid, name, ": every zero point is off by ", -shift,
+            ": config.json names another convention of zero points than the tensors have");
+  }
+  require(false, name, ": decodes to other integers or scales than were tuned");
+}
+
+void verify_layers(const Checkpoint& checkpoint, const Manifest& manifest) {
+  const std::optional<PackedWeights> packed = PackedWeights::described_by(checkpoint.config());
+  if (!packed)
+    return require(manifest.format == "fake", "config.json: has no quantization_config, but the format is ", manifest.format);
+  for (const auto& [name, layer] : manifest.layers) {
+    require(packed->holds(checkpoint, name), name, ": is not there as the packed layer that config.json describes");
+    require_grid(packed->read(checkpoint, name, layer.weight_type), layer, name);
+  }
+}
+
+// Bits of the exponent are all set in infinities and NaN alone.
+template <class Word>
+void require_finite(const std::string& name, const std::vector<std::byte>& bytes, Word exponent) {
+  const Word* words = reinterpret_cast<const Word*>(bytes.data());
+  for (std::size_t i = 0; i < bytes.size() / sizeof(Word); ++i)
+    require((words[i] & exponent) != exponent, "tensor ", quote(name), ": NaN or infinity at index ", i);
+}
+
+void verify_tensors(const Checkpoint& checkpoint, const Manifest& manifest) {
+  for (const auto& [name, digest] : manifest.tensors) {
+    const TensorInfo* tensor = checkpoint.find(name);
+    require(tensor != nullptr, "tensor ", quote(name), ": is missing");
+    std::vector<std::byte> bytes(tensor->bytes);
+    checkpoint.read(name, bytes);
+    if (tensor->dtype == DType::f32) require_finite<u32>(name, bytes, 0x7F800000u);
+    if (tensor->dtype == DType::f16) require_finite<u16>(name, bytes, u16{0x7C00});
+    if (tensor->dtype == DType::bf16) require_finite<u16>(name, bytes, u16{0x7F80});
+    require(digest_of(bytes) == digest, "tensor ", quote(name), ": its bytes are not those that were written");
+  }
+  for (const TensorInfo* tensor : checkpoint.tensors())
+    require(manifest.tensors.contains(tensor->name), "tensor ", quote(tensor->name), ": was not written by this program");
+}
+
+}  // namespace
+
+VerifyReport verify(const Path& directory) {
+  const Manifest manifest = Manifest::read(directory);
+  for (const auto& [name, hash] : manifest.files)
+    require(path_exists(directory / name), (directory / name).string(), ": is missing");
+  try {
+    const Checkpoint checkpoint(directory);
+    verify_layers(checkpoint, manifest);
+    verify_tensors(checkpoint, manifest);
+  } catch (const Error& e) {
+    if (e.kind != ErrorKind::bad_input) throw;
+    fail(ErrorKind::verification, e.message);
+  }
+  for (const auto& [name, hash] : manifest.files)
+    require(sha256_text(read_file(directory / name, kMaxSideFile)) == hash, (directory / name).string(),
+            ": is not the file that was written");
+  return {manifest.format, static_cast<i64>(manifest.layers.size()), static_cast<i64>(manifest.tensors.size()),
+          static_cast<i64>(manifest.files.size())};
+}
+
+}  // namespace signround

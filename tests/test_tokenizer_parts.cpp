@@ -118,6 +118,9 @@ TEST_CASE("unigram: the best path, unknown characters in one, bytes, and ties") 
   CHECK(ids(unigram("\"unk_id\":0,\"byte_fallback\":true," + vocab), "aébx") == "1 5 6 2 0 ");
   CHECK(ids(unigram(vocab), "ab") == "3 ");
   CHECK(ids(Tokenizer(cat(R"({"model":{"unk_id":0,)", vocab, "}}")), "ab") == "3 ");  // without a type
+  // Zeros with any exponent, and more digits than 64 bits hold.
+  CHECK(ids(unigram(R"("vocab":[["a",0e999],["b",-0.0e-99999999999999999999],["ab",-1e-300]])"), "ab") == "0 1 ");
+  CHECK(ids(unigram(R"("vocab":[["a",-1e300],["b",-1e300],["ab",-123456789012345678901234567890e270]])"), "ab") == "2 ");
   CHECK(contains(error_of([&] { ids(unigram(vocab), "ax"); }), "no token for \"x\""));
   CHECK(contains(error_of([&] { unigram("\"unk_id\":8," + vocab); }), "unk_id 8 is not in the vocabulary"));
   CHECK(contains(error_of([&] { unigram(R"("vocab":[["a"]])"); }), "expected a token and its score, found 1"));

@@ -46,12 +46,11 @@ double read_score(const Json& json) {
     if (!full) digits = digits * 10 + digit;
     exponent += (full ? 1 : 0) - (i > point ? 1 : 0);
   }
-  if (end < text.size()) exponent += std::strtol(text.c_str() + end + 1, nullptr, 10);
+  constexpr long kFar = 1L << 40;  // beyond what digits can make up for
+  if (end < text.size()) exponent += std::clamp(std::strtol(text.c_str() + end + 1, nullptr, 10), -kFar, kFar);
   double value = static_cast<double>(digits);
-  for (; exponent < -kMaxPower; exponent += kMaxPower) {
-    if (value == 0) return 0;
-    value /= power_of_ten(kMaxPower);
-  }
+  for (; value != 0 && exponent < -kMaxPower; exponent += kMaxPower) value /= power_of_ten(kMaxPower);
+  if (value == 0) return 0;
   value = exponent < 0 ? value / power_of_ten(-exponent) : value * power_of_ten(exponent);
   return text[0] == '-' ? -value : value;
 }

@@ -81,18 +81,17 @@ void Model::check_shapes(const Program& program) {
 
 DType Model::weight_type(const std::string& name) const { return is_packed(name) ? config_.dtype : checkpoint_.at(name).dtype; }
 
-void Model::load(Backend& backend, Tensor dst, const std::string& name, bool refuse_nonfinite) const {
-  std::vector<std::byte> bytes(static_cast<size_t>(dst.bytes()));
+std::vector<std::byte> Model::read(const std::string& name, Tensor shape, bool refuse_nonfinite) const {
+  std::vector<std::byte> bytes(static_cast<size_t>(shape.bytes()));
   if (is_packed(name)) {
-    Tensor host = dst;
-    host.data = bytes.data();
-    dequantize(host, packed_->read(checkpoint_, layer_of(name), dst.dtype));
+    shape.data = bytes.data();
+    dequantize(shape, packed_->read(checkpoint_, layer_of(name), shape.dtype));
   } else {
     checkpoint_.read(name, bytes);
-    if (refuse_nonfinite) within(checkpoint_.file_of(name).string(), [&] { require_finite(name, bytes, dst.dtype, dst.size()); });
+    if (refuse_nonfinite)
+      within(checkpoint_.file_of(name).string(), [&] { require_finite(name, bytes, shape.dtype, shape.size()); });
   }
-  if (transposed_.count(name)) bytes = transpose(bytes, dst.cols(), dst.rows());
-  backend.upload(dst, bytes.data());
+  return transposed_.count(name) ? transpose(bytes, shape.cols(), shape.rows()) : bytes;
 }
 
 }  // namespace signround

@@ -15,8 +15,9 @@ struct WeightSource {
   virtual ~WeightSource() = default;
   // Element type of a weight on the backend: that of the file, or of the dequantized weight.
   virtual DType weight_type(const std::string& name) const = 0;
-  // Brings a weight to the backend. refuse_nonfinite: NaN or infinity is Error{bad_input} with tensor and index.
-  virtual void load(Backend& backend, Tensor dst, const std::string& name, bool refuse_nonfinite) const = 0;
+  // A weight's elements: of shape's dimensions and type, its data is not looked at. refuse_nonfinite: NaN or infinity is
+  // Error{bad_input} with tensor and index. Several threads may read.
+  virtual std::vector<std::byte> read(const std::string& name, Tensor shape, bool refuse_nonfinite) const = 0;
 };
 
 class Model final : public WeightSource {
@@ -30,7 +31,7 @@ class Model final : public WeightSource {
   bool packed() const { return packed_.has_value(); }
 
   DType weight_type(const std::string& name) const override;
-  void load(Backend& backend, Tensor dst, const std::string& name, bool refuse_nonfinite) const override;
+  std::vector<std::byte> read(const std::string& name, Tensor shape, bool refuse_nonfinite) const override;
 
  private:
   bool is_packed(const std::string& weight) const;

@@ -22,7 +22,7 @@ Stage::Stage(Arena& arena, Backend& backend, const WeightSource& source, Program
 
 void Stage::load(bool refuse_nonfinite) const {
   for (size_t i = 0; i < weights_.size(); ++i)
-    source_.load(backend_, weights_[i], program_.prefix + program_.weights[i].name, refuse_nonfinite);
+    backend_.upload(weights_[i], source_.read(program_.prefix + program_.weights[i].name, weights_[i], refuse_nonfinite).data());
   for (size_t i = 0; i < rope_tables_.size(); ++i)
     backend_.upload(rope_tables_[i], rope_angles(program_.rope_tables[i], plan_.options.tokens).data());
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstring>
 #include <functional>
 
 #include "base/rng.h"
@@ -54,9 +55,8 @@ std::vector<float> noise(i64 n) {
   return x;
 }
 
-void upload_noise(Backend& backend, Tensor to, float scale) {
-  std::vector<float> x = noise(to.size());
-  for (float& v : x) v *= scale;
+void upload_noise(Backend& backend, Tensor to) {
+  const std::vector<float> x = noise(to.size());
   const Buffer memory(backend, aligned(static_cast<i64>(x.size() * sizeof(float))), "random numbers");
   const Tensor source = view(memory.data(), DType::f32, to.size());
   backend.upload(source, x.data());
@@ -65,9 +65,15 @@ void upload_noise(Backend& backend, Tensor to, float scale) {
 
 struct RandomWeights final : WeightSource {
   DType weight_type(const std::string&) const override { return DType::bf16; }
-  void load(Backend& backend, Tensor dst, const std::string& name, bool) const override {
-    if (dst.rank == 1) return backend.fill(dst, 1);
-    upload_noise(backend, dst, name.find("embed") != name.npos ? 1.0f : 0.03f);
+  std::vector<std::byte> read(const std::string& name, Tensor shape, bool) const override {
+    const float scale = shape.rank == 1 ? 0 : name.find("embed") != name.npos ? 1.0f : 0.03f, middle = shape.rank == 1 ? 1 : 0;
+    const std::vector<float> x = noise(shape.size());
+    std::vector<std::byte> bytes(static_cast<size_t>(shape.bytes()));
+    for (size_t i = 0; i < x.size(); ++i) {
+      const bf16 element(middle + scale * x[i]);
+      std::memcpy(bytes.data() + i * sizeof element, &element, sizeof element);
+    }
+    return bytes;
   }
 };
 
@@ -215,7 +221,7 @@ double matmul_tflops(Backend& backend) {
     const auto matrix = [&](int i) {
       return view(static_cast<char*>(memory.data()) + i * bytes, backend.activation_type(), side, side);
     };
-    for (int i = 1; i < 3; ++i) upload_noise(backend, matrix(i), 1);
+    for (int i = 1; i < 3; ++i) upload_noise(backend, matrix(i));
     const double seconds = seconds_of(backend, [&] { backend.linear(matrix(0), matrix(1), matrix(2), Tensor()); });
     rate = 2.0 * static_cast<double>(side * side * side) / seconds / 1e12;
     if (seconds > 1e-3) break;

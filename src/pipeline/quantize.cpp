@@ -9,6 +9,7 @@
 #include "pipeline/block_work.h"
 #include "pipeline/chain.h"
 #include "pipeline/layers.h"
+#include "pipeline/read_ahead.h"
 
 namespace signround {
 namespace {
@@ -98,6 +99,7 @@ class Run {
   Model model_;
   LayerPlan layers_;
   std::unique_ptr<Backend> backend_;
+  ReadAhead weights_{model_};
   PythonRandom random_;
   TuneOptions tune_;
   std::vector<std::unique_ptr<ModelWriter>> writers_;
@@ -172,8 +174,9 @@ void Run::require_memory(const MemoryPlan& memory) const {
 void Run::quantize_block(Arena& arena, Arena& snapshots, size_t index, std::optional<Chain>& chain) {
   const Clock::time_point started = Clock::now();
   const i64 blocks = static_cast<i64>(layers_.blocks.size()), block = static_cast<i64>(index);
-  const BlockWork work(arena, snapshots, *backend_, model_, layers_.blocks[index], layers_.specs[index], tune_);
+  const BlockWork work(arena, snapshots, *backend_, weights_, layers_.blocks[index], layers_.specs[index], tune_);
   work.load();
+  if (index + 1 < layers_.blocks.size()) weights_.begin(layers_.blocks[index + 1]);
   BlockReport report;
   report.name = layers_.blocks[index].prefix.substr(0, layers_.blocks[index].prefix.size() - 1);
   report.index = block;

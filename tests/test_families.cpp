@@ -124,4 +124,8 @@ TEST_CASE("families: what is not supported is refused by name") {
   CHECK(contains(refusal("qwen3", "rope_parameters", Json::object({{"rope_type", "proportional"}, {"rope_theta", 10000}})),
                  "\"proportional\" is not supported"));
   CHECK(contains(refusal("gemma3", "use_bidirectional_attention", true), "use_bidirectional_attention is true"));
+  CHECK(contains(refusal("falcon", "alibi", true), "alibi is true"));
+  CHECK(contains(refusal("phi", "qk_layernorm", true), "qk_layernorm is true"));
+  CHECK(contains(refusal("opt", "word_embed_proj_dim", 16), "word_embed_proj_dim differs"));
+  CHECK(contains(refusal("baichuan_rope", "vocab_size", 125696), "normalized head"));
 }

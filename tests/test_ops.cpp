@@ -22,6 +22,8 @@ std::vector<OpCase> small_cases() {
   softcap.softcap = 0.8f;
   both.window = 2, both.softcap = 1.5f, both.kv_heads = 1;
   one.tokens = 1, one.kv_heads = 4;
+  AttentionShape alibi = attention;
+  alibi.alibi = true, alibi.heads = 6;
   return {rms_case(3, 17, 0),
           rms_case(5, 64, 1),
           rms_case(4, 1, 0),
@@ -40,6 +42,7 @@ std::vector<OpCase> small_cases() {
           attention_case("softcap", softcap),
           attention_case("window and softcap, one KV head", both),
           attention_case("one token", one),
+          attention_case("ALiBi", alibi),
           glu_case(3, 19, Activation::silu),
           glu_case(3, 19, Activation::gelu_tanh),
           act_case(3, 19, Activation::silu),
@@ -60,11 +63,14 @@ std::vector<OpCase> large_cases() {
   AttentionShape attention{.batch = 3, .tokens = 83, .heads = 6, .kv_heads = 2, .head_dim = 24, .scale = 0.2f};
   AttentionShape window = attention;
   window.window = 19, window.softcap = 2;
+  AttentionShape alibi = attention;
+  alibi.alibi = true;
   return {rms_case(173, 579, 0),
           linear_case(131, 579, 203, true),
           rope_case(3, {.tokens = 67, .heads = 5, .head_dim = 34, .rotary_dim = 34}),
           attention_case("causal", attention),
           attention_case("window and softcap", window),
+          attention_case("ALiBi", alibi),
           glu_case(131, 403, Activation::silu),
           glu_case(131, 403, Activation::gelu_tanh),
           layer_norm_case(173, 579, true),
@@ -254,6 +260,14 @@ TEST_CASE("ops: weights are widened exactly, whatever their type") {
   };
   compare(bf16{});
   compare(f16{});
+}
+
+TEST_CASE("ops: slopes of ALiBi") {
+  CHECK(alibi_slope(0, 8) == 0.5);
+  CHECK(alibi_slope(7, 8) == 0x1p-8);
+  CHECK(alibi_slope(3, 6) == 0x1p-8);  // four heads 2^-2 .. 2^-8, then every other one of eight: 2^-1, 2^-3
+  CHECK(alibi_slope(4, 6) == 0.5);
+  CHECK(alibi_slope(5, 6) == 0.125);
 }
 
 TEST_CASE("ops: positions count within each sequence") {

@@ -28,6 +28,8 @@ void refuse(const Json& json, const char* key) {
   check(!json.boolean(key, false), ErrorKind::bad_input, key, " is true, which is not supported");
 }
 
+const char* present(const Json& json, const char* key, const char* old_key) { return json.find(key) ? key : old_key; }
+
 const Json& object_or_empty(const Json& json, const char* key) {
   static const Json kEmpty = Json::object({});
   const Json* found = json.find(key);
@@ -158,7 +160,7 @@ RopeTable read_global_rope(const Json& json, const ConfigKeys& keys, i64 head_di
 
 void read_decoder(Config& c, const Json& json, const ConfigKeys& keys) {
   c.hidden = in_range(json, keys.hidden, 1, 1 << 20);
-  c.ffn = in_range(json, keys.ffn, 1, 1 << 22, 4 * c.hidden);
+  c.ffn = keys.ffn ? in_range(json, keys.ffn, 1, 1 << 22, 4 * c.hidden) : 4 * c.hidden;
   c.layers = in_range(json, keys.layers, 1, 4096);
   c.heads = in_range(json, keys.heads, 1, 1 << 14);
   c.kv_heads = keys.kv_heads ? in_range(json, keys.kv_heads, 1, c.heads, c.heads) : c.heads;

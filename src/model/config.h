@@ -31,6 +31,7 @@ struct Config {
   float embed_scale = 1;
   float attention_scale = 0;                       // 0: 1 / sqrt(head_dim)
   float attention_softcap = 0, logit_softcap = 0;  // 0: none
+  bool alibi = false;                              // scores fall with the distance, positions do not rotate
   bool interleaved = false;                        // rotary pairs are neighbours
   RopeTable rope, local_rope;                      // local_rope: of layers with a window; empty: as the others
   std::vector<LayerConfig> layer;                  // by layer; empty: all as LayerConfig says
@@ -46,7 +47,8 @@ Config read_config(const Json& json);
 
 // What the keys of a decoder are called, and what holds where one is absent.
 struct ConfigKeys {
-  const char *hidden = "hidden_size", *ffn = "intermediate_size", *layers = "num_hidden_layers", *heads = "num_attention_heads";
+  const char *hidden = "hidden_size", *layers = "num_hidden_layers", *heads = "num_attention_heads";
+  const char* ffn = "intermediate_size";         // null: 4 times hidden, as where the key is absent
   const char* kv_heads = "num_key_value_heads";  // null: as many as heads
   const char* positions = "max_position_embeddings";
   const char* norm_eps = "rms_norm_eps";
@@ -67,6 +69,8 @@ i64 in_range(const Json& json, const char* key, i64 low, i64 high, i64 fallback 
 double positive(const Json& json, const char* key, double fallback);
 double positive_or_none(const Json& json, const char* key, double fallback);  // 0: the key is null
 void refuse(const Json& json, const char* key);                               // if it is true
+
+const char* present(const Json& json, const char* key, const char* old_key);  // key if it is there, else old_key
 
 // Layers with a window of so many positions (0: none at all): those that layer_types calls "sliding_attention", or else, where
 // there is no such key, those that `windowed` names.

@@ -59,6 +59,14 @@ Program falcon_embedding(const Config& c);
 Program falcon_block(const Config& c, i64 layer);
 Program falcon_head(const Config& c);
 
+void read_bloom(Config& c, const Json& json);
+Program bloom_embedding(const Config& c);
+Program bloom_block(const Config& c, i64 layer);
+Program bloom_head(const Config& c);
+
+void read_baichuan(Config& c, const Json& json);
+Program baichuan_block(const Config& c, i64 layer);
+
 void read_phi(Config& c, const Json& json);
 void read_phi3(Config& c, const Json& json);
 Program phi_block(const Config& c, i64 layer);

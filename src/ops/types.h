@@ -1,5 +1,7 @@
 // The small words that every op speaks, shared by the interface and the kernels. No device, no tensor.
 #pragma once
+#include <cmath>
+
 #include "base/dtype.h"
 
 namespace signround {
@@ -15,7 +17,17 @@ struct AttentionShape {
   i64 window = 0;     // 0: none; else key j is visible to query i iff i - window < j <= i
   float softcap = 0;  // 0: none; else scores become cap * tanh(scores / cap)
   bool causal = true;
+  bool alibi = false;  // scores get less by slope * (i - j); not together with a softcap
 };
+
+// The slope of a query head (Press 2022): 2^(-8 (h+1) / H) where H is a power of two; else those of the power below, then every
+// other one of the power above.
+inline double alibi_slope(i64 head, i64 heads) {
+  i64 power = 1;
+  while (2 * power <= heads) power *= 2;
+  const double step = -8.0 / static_cast<double>(power);
+  return std::exp2(head < power ? step * static_cast<double>(head + 1) : step / 2 * static_cast<double>(2 * (head - power) + 1));
+}
 
 struct RopeShape {
   i64 tokens = 0, heads = 0, head_dim = 0;

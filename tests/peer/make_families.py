@@ -6,12 +6,14 @@ usage: make_families.py [OUTDIR [NAME...]]        (default: tests/data/families,
   NAME/                  config.json, model.safetensors (bf16)
   NAME.safetensors       ids I64 [T]; logits F32 [T, vocab]; for each block i, with P the prefix of its weights:
                            P.in, P.out, P.target F32 [T, D]; P.grad.LAYER.weight F32: d mean((out - target)^2) / d weight"""
+import json
 import os
 import sys
 
 import torch
 import transformers
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
+from transformers.models.bloom.modeling_bloom import _get_alibi_slopes as build_alibi_slopes
 from transformers.pytorch_utils import Conv1D
 
 TOKENS, VOCAB, LAYERS = 20, 64, 2
@@ -52,6 +54,9 @@ FAMILIES = {
                                   num_kv_heads=2, bias=True)),
     "falcon_serial": ("Falcon", dict(HEADS, intermediate_size=None, ffn_hidden_size=64, multi_query=False, parallel_attn=False,
                                      bias=True)),
+    "bloom": ("Bloom", dict(HEADS, intermediate_size=None, num_attention_heads=8)),
+    "baichuan_rope": ("Llama", HEADS),
+    "baichuan_alibi": ("Llama", dict(HEADS, hidden_size=96, intermediate_size=32, num_attention_heads=6)),
 }
 
 
@@ -65,6 +70,38 @@ def loud(model, seed):
             p.data = (p.data.mean().round() if "weight" in name else 0) + 0.3 * x  # 1, or 0 where w - 1 is stored
 
 
+# Baichuan is not in transformers: it is Llama with q, k and v in one linear, and for the larger model ALiBi instead of rotation.
+def fuse(tensors):
+    out = {}
+    for name, x in tensors.items():
+        if "k_proj" in name or "v_proj" in name:
+            continue
+        if "q_proj" in name:
+            x = torch.cat([tensors[name.replace("q_proj", p)] for p in ("q_proj", "k_proj", "v_proj")])
+        out[name.replace("q_proj", "W_pack")] = x.contiguous()
+    return out
+
+
+def save_as_baichuan(folder, alibi):
+    path = os.path.join(folder, "model.safetensors")
+    save_file(fuse(load_file(path)), path, metadata={"format": "pt"})
+    path = os.path.join(folder, "config.json")
+    config = json.load(open(path))
+    config.update(architectures=["BaichuanForCausalLM"], model_type="baichuan", model_max_length=64)
+    if alibi:
+        del config["max_position_embeddings"]
+    json.dump(config, open(path, "w"), indent=2)
+
+
+def with_alibi(model):
+    """Rotation by nothing, and slopes in the mask; returns the mask."""
+    heads = model.config.num_attention_heads
+    model.model.rotary_emb.forward = lambda x, position_ids: (torch.ones(1, TOKENS, 1), torch.zeros(1, TOKENS, 1))
+    distance = torch.arange(TOKENS)[:, None] - torch.arange(TOKENS)[None, :]
+    mask = -build_alibi_slopes(heads, "cpu")[:, None, None] * distance
+    return mask.masked_fill(distance < 0, torch.finfo(torch.float32).min)[None]
+
+
 def make(outdir, name):
     family, options = FAMILIES[name][:2]
     config_class = getattr(transformers, family + "TextConfig", None) or getattr(transformers, family + "Config")
@@ -75,8 +112,12 @@ def make(outdir, name):
     model.to(torch.bfloat16).save_pretrained(folder)
     if os.path.exists(os.path.join(folder, "generation_config.json")):
         os.remove(os.path.join(folder, "generation_config.json"))
+    baichuan, alibi = name.startswith("baichuan"), name == "baichuan_alibi"
     model = model_class.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
 
+    mask = dict(attention_mask=with_alibi(model)) if alibi else {}
+    if baichuan:
+        save_as_baichuan(folder, alibi)
     ids = torch.randint(3, VOCAB, (1, TOKENS), generator=torch.Generator().manual_seed(11))
     blocks = next(m for m in model.modules() if isinstance(m, torch.nn.ModuleList) and len(m) == LAYERS)
     prefix = next(n for n, m in model.named_modules() if m is blocks)
@@ -84,7 +125,7 @@ def make(outdir, name):
     for i, block in enumerate(blocks):
         block.register_forward_hook(lambda m, args, kwargs, out, i=i: seen.__setitem__(i, (args, kwargs, out)), with_kwargs=True)
     with torch.no_grad():
-        logits = model(ids, use_cache=False).logits[0]
+        logits = model(ids, use_cache=False, **mask).logits[0]
     out = {"ids": ids[0], "logits": logits.contiguous()}
     gen = torch.Generator().manual_seed(13)
     for i, block in enumerate(blocks):
@@ -101,7 +142,7 @@ def make(outdir, name):
             if isinstance(module, (torch.nn.Linear, Conv1D)):
                 grad = module.weight.grad
                 out[f"{p}grad.{layer}.weight"] = (grad.T if isinstance(module, Conv1D) else grad).contiguous()  # [out, in]
-    save_file(out, os.path.join(outdir, name + ".safetensors"))
+    save_file(fuse(out) if baichuan else out, os.path.join(outdir, name + ".safetensors"))
     nll = torch.nn.functional.cross_entropy(logits[:-1], ids[0, 1:])
     size = sum(os.path.getsize(os.path.join(folder, f)) for f in os.listdir(folder))
     print(f"{name}: perplexity {nll.exp().item():.4g}, largest logit {logits.abs().max().item():.3g}, largest state "

@@ -7,9 +7,9 @@ namespace signround {
 namespace {
 
 constexpr ConfigKeys kKeys{.hidden = "n_embd",
-                           .ffn = "n_inner",
                            .layers = "n_layer",
                            .heads = "n_head",
+                           .ffn = "n_inner",
                            .kv_heads = nullptr,
                            .positions = "n_positions",
                            .norm_eps = "layer_norm_epsilon",

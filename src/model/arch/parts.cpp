@@ -7,7 +7,7 @@ namespace signround {
 int attend(Builder& b, const Config& c, i64 layer, int q, int k, int v) {
   const LayerConfig own = c.layer_config(layer);
   const RopeTable& table = own.window > 0 && !c.local_rope.inv_freq.empty() ? c.local_rope : c.rope;
-  if (own.rotates) {
+  if (own.rotates && !c.alibi) {
     const RopeShape turn{
         .head_dim = c.head_dim, .rotary_dim = 2 * static_cast<i64>(table.inv_freq.size()), .interleaved = c.interleaved};
     q = b.rope(q, table, turn);
@@ -20,7 +20,8 @@ int attend(Builder& b, const Config& c, i64 layer, int q, int k, int v) {
                       .head_dim = c.head_dim,
                       .scale = scale,
                       .window = own.window,
-                      .softcap = c.attention_softcap});
+                      .softcap = c.attention_softcap,
+                      .alibi = c.alibi});
 }
 
 int self_attention(Builder& b, const Config& c, i64 layer, int h, const std::string& prefix, const char* out) {

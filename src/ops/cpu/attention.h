@@ -1,5 +1,5 @@
 // Attention in tiles that stay in the caches, after FlashAttention (Dao 2022, 2023): no T x T matrix is ever held.
-//   s = scale * q k^T  (softcapped, masked),   p = exp(s - lse),   lse = log sum exp s,   o = p v
+//   s = scale * q k^T  (softcapped, or less by slope * (i - j); masked),   p = exp(s - lse),   lse = log sum exp s,   o = p v
 //   delta = rowsum(do o o),   dp = do v^T,   ds = p o (dp - delta) (o 1 - (s / cap)^2 if capped)
 //   dq = scale * ds k,   dk = scale * ds^T q,   dv = p^T do
 //
@@ -37,11 +37,23 @@ struct Carver {
   }
 };
 
-// The final score, and the factor that the softcap puts into its derivative.
-template <bool capped, class T>
-[[gnu::always_inline]] inline T score(T s, T scale, T cap) {
-  if constexpr (capped) return cap * tanh_(s * scale / cap);
+// What becomes of a scaled score, with one number of the head: nothing; the softcap's limit; ALiBi's slope.
+enum class Bend { none, softcap, alibi };
+
+// The final score of a query for the key `distance` positions before it.
+template <Bend bend, class T>
+[[gnu::always_inline]] inline T score(T s, T scale, T number, i64 distance) {
+  if constexpr (bend == Bend::softcap) return number * tanh_(s * scale / number);
+  else if constexpr (bend == Bend::alibi) return s * scale - number * cast<T>(static_cast<int>(distance));
   else return s * scale;
+}
+
+// f(constant, number) for the bend of a head.
+template <class T, class F>
+[[gnu::always_inline]] inline void with_bend(const AttentionShape& shape, i64 head, F f) {
+  if (shape.softcap > 0) f(std::integral_constant<Bend, Bend::softcap>{}, T(shape.softcap));
+  else if (shape.alibi) f(std::integral_constant<Bend, Bend::alibi>{}, T(alibi_slope(head, shape.heads)));
+  else f(std::integral_constant<Bend, Bend::none>{}, T(0));
 }
 
 // to[i][j] (=|+=) from[j][i] * factor[i], i < rows (of to), j < cols, from in rows of `width`.
@@ -71,8 +83,9 @@ void write_transposed(T* to, i64 stride, Acc acc, const T* from, i64 width, i64 
 
 // One step of the softmax over a tile s^T [keys][W] -> p^T: the running maximum m and sum l of W queries take the tile in, and
 // what was summed before has to be multiplied by `old`.
-template <bool capped, class A, class T>
-void softmax_tile(T* s, i64 keys, i64 first_key, i64 first_query, const Visibility& visible, T scale, T cap, T* m, T* l, T* old) {
+template <Bend bend, class A, class T>
+void softmax_tile(T* s, i64 keys, i64 first_key, i64 first_query, const Visibility& visible, T scale, T number, T* m, T* l,
+                  T* old) {
   constexpr int W = A::right;
   const T never = T(-HUGE_VALF);
   T top[W];
@@ -80,7 +93,7 @@ void softmax_tile(T* s, i64 keys, i64 first_key, i64 first_query, const Visibili
   if (visible.all(first_query, W, first_key, keys)) {
     for (i64 j = 0; j < keys; ++j)
       for (int i = 0; i < W; ++i) {
-        const T x = score<capped>(s[j * W + i], scale, cap);
+        const T x = score<bend>(s[j * W + i], scale, number, first_query + i - first_key - j);
         s[j * W + i] = x;
         top[i] = top[i] < x ? x : top[i];
       }
@@ -91,7 +104,7 @@ void softmax_tile(T* s, i64 keys, i64 first_key, i64 first_query, const Visibili
       const int from = visible.causal ? static_cast<int>(larger(0, smaller(W, key - first_query))) : 0;
       const int to = visible.window > 0 ? static_cast<int>(larger(0, smaller(W, key + visible.window - first_query))) : W;
       for (int i = 0; i < W; ++i) {
-        const T x = i >= from && i < to ? score<capped>(s[j * W + i], scale, cap) : never;
+        const T x = i >= from && i < to ? score<bend>(s[j * W + i], scale, number, first_query + i - key) : never;
         s[j * W + i] = x;
         top[i] = top[i] < x ? x : top[i];
       }
@@ -121,7 +134,7 @@ void attention(T* o, T* lse, const T* q, const T* k, const T* v, const Attention
   const i64 tokens = shape.tokens, d = shape.head_dim, ldq = shape.heads * d, ldk = shape.kv_heads * d;
   const i64 group = shape.heads / shape.kv_heads, blocks = divide_up(tokens, kQueries);
   const Visibility visible(shape);
-  const T scale(shape.scale), cap(shape.softcap);
+  const T scale(shape.scale);
 
   // A task: a block of queries of all heads that share a KV head; the last blocks, which see most keys, come first.
   parallel_for(blocks * shape.batch * shape.kv_heads, [&](i64 task) {
@@ -155,8 +168,9 @@ void attention(T* o, T* lse, const T* q, const T* k, const T* v, const Attention
         T* ot = os + state * d * W;
         T old[W];
         multiply_panels<A>(s, W, kt, {qs + state * d * W, W}, seen, W, d);
-        if (shape.softcap > 0) softmax_tile<true, A>(s, seen, k0, i, visible, scale, cap, ms + state * W, ls + state * W, old);
-        else softmax_tile<false, A>(s, seen, k0, i, visible, scale, cap, ms + state * W, ls + state * W, old);
+        with_bend<T>(shape, kv * group + state / panels, [&](auto bend, T number) {
+          softmax_tile<bend(), A>(s, seen, k0, i, visible, scale, number, ms + state * W, ls + state * W, old);
+        });
         for (i64 x = 0; x < d; ++x)
           for (i64 y = 0; y < W; ++y) ot[x * W + y] *= old[y];
         multiply_panels<A>(ot, W, vt, {s, W}, d, W, seen, ot, W);
@@ -174,14 +188,15 @@ void attention(T* o, T* lse, const T* q, const T* k, const T* v, const Attention
   });
 }
 
-// Scores s and products dp = do v^T of one query with W keys, of which those from .. to - 1 are visible -> p and scale * ds.
-template <bool capped, int W, class T>
-[[gnu::always_inline]] inline void gradient_row(T* s, T* dp, int from, int to, T scale, T cap, T lse, T delta) {
+// Scores s and products dp = do v^T of one query with W keys, of which those from .. to - 1 are visible and the first is `distance`
+// positions before it -> p and scale * ds.
+template <Bend bend, int W, class T>
+[[gnu::always_inline]] inline void gradient_row(T* s, T* dp, int from, int to, T scale, T number, i64 distance, T lse, T delta) {
   for (int j = 0; j < W; ++j) {
     const bool sees = j >= from && j < to;
-    const T x = score<capped>(s[j], scale, cap), p = sees ? exp_(x - lse) : T(0);
+    const T x = score<bend>(s[j], scale, number, distance - j), p = sees ? exp_(x - lse) : T(0);
     T ds = p * (dp[j] - delta) * scale;
-    if constexpr (capped) ds *= T(1) - x / cap * (x / cap);
+    if constexpr (bend == Bend::softcap) ds *= T(1) - x / number * (x / number);
     s[j] = p;
     dp[j] = ds;
   }
@@ -221,7 +236,7 @@ void attention_bwd(T* dq, T* dk, T* dv, Acc acc_q, Acc acc_k, Acc acc_v, T* delt
   const i64 group = heads / shape.kv_heads;
   const i64 q_block = divide_up(divide_up(tokens, divide_up(tokens, Memory::kQueries)), A::rows) * A::rows;
   const Visibility visible(shape);
-  const T scale(shape.scale), cap(shape.softcap);
+  const T scale(shape.scale);
 
   // A task: a KV head of a sequence with all its query heads, one after the other, so that sums over queries have one order.
   parallel_for(shape.batch * shape.kv_heads, [&](i64 task) {
@@ -265,8 +280,9 @@ void attention_bwd(T* dq, T* dk, T* dv, Acc acc_q, Acc acc_k, Acc acc_v, T* delt
               const int low = static_cast<int>(smaller(W, larger(0, visible.low(q0 + row) - k0)));
               const int high = static_cast<int>(larger(0, smaller(W, visible.high(q0 + row) - k0)));
               const T l = row_lse[row * heads], dl = row_delta[row * heads];
-              if (shape.softcap > 0) gradient_row<true, W>(p + i * W, ds + i * W, low, high, scale, cap, l, dl);
-              else gradient_row<false, W>(p + i * W, ds + i * W, low, high, scale, cap, l, dl);
+              with_bend<T>(shape, head, [&](auto bend, T number) {
+                gradient_row<bend(), W>(p + i * W, ds + i * W, low, high, scale, number, q0 + row - k0, l, dl);
+              });
             }
             T *dvt = at.dvt + panel * d * W, *dkt = at.dkt + panel * d * W;
             const i64 skip = from[x] * A::left;  // steps of the left factors, which run over queries

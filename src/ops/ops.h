@@ -89,7 +89,8 @@ struct Backend : Allocator {
   virtual void rope_bwd(Tensor dx, Acc acc, Tensor dy, Tensor table, const RopeShape& shape) = 0;
 
   // ---- attention, a tile at a time.   s = scale * q k^T (softcapped, or less by ALiBi's slope * (i - j); masked),
-  //   p = exp(s - lse),  o = p v.  Query head h reads KV head h*K/H. q, o: [N, H*d]; k, v: [N, K*d]; lse, delta: [N,H] f32. Keeps q, k, v, o, lse.
+  //   p = exp(s - lse),  o = p v.  Query head h reads KV head h*K/H. q, o: [N, H*d]; k, v: [N, K*d]; lse, delta: [N,H] f32.
+  //   Keeps q, k, v, o, lse.
   //   delta = rowsum(do o o),  dv = p^T do,  ds = p o (do v^T - delta) (o 1 - tanh^2 if capped),
   //   dq = scale ds k,  dk = scale ds^T q
   virtual void attention(Tensor o, Tensor lse, Tensor q, Tensor k, Tensor v, const AttentionShape& shape) = 0;

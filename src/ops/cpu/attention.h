@@ -188,8 +188,8 @@ void attention(T* o, T* lse, const T* q, const T* k, const T* v, const Attention
   });
 }
 
-// Scores s and products dp = do v^T of one query with W keys, of which those from .. to - 1 are visible and the first is `distance`
-// positions before it -> p and scale * ds.
+// Scores s and products dp = do v^T of one query with W keys, of which those from .. to - 1 are visible and the first is
+// `distance` positions before it -> p and scale * ds.
 template <Bend bend, int W, class T>
 [[gnu::always_inline]] inline void gradient_row(T* s, T* dp, int from, int to, T scale, T number, i64 distance, T lse, T delta) {
   for (int j = 0; j < W; ++j) {

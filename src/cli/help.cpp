@@ -23,6 +23,7 @@ Fewer bits want smaller groups: W4A16 loses little as it is, 2 bits want G64 or 
 gptq, gptq_v2       2, 3, 4, 8 bits with g_idx; the first version is symmetric only
 awq                 4 bits with zero points (--asym)
 compressed-tensors  pack-quantized; with zero points at 4 and 8 bits only
+gguf:q4_0 q4_1 q8_0 q2_0  a file for llama.cpp: 4 bits symmetric, 4 bits --asym, 8 bits, 2 bits in groups of 64
 fake                the dequantized weights in the original type: as large as the original, loads anywhere
 Several at once, separated by commas, make a folder a format under OUT. One format is written to OUT itself.
 )"},

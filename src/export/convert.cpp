@@ -1,13 +1,15 @@
 #include "export/convert.h"
 
+#include "export/gguf.h"
 #include "model/packed.h"
 
 namespace signround {
 
 ConvertReport convert(const ConvertOptions& options) {
   const Manifest manifest = Manifest::read(options.input);
-  check(manifest.format != "fake", ErrorKind::bad_input, options.input,
-        ": format fake keeps no integers; export from a packed format of the same run");
+  check(manifest.format != "fake" && !is_gguf(manifest.format), ErrorKind::bad_input, options.input, ": format ", manifest.format,
+        is_gguf(manifest.format) ? " does not keep the original's other tensors" : " keeps no integers",
+        "; export from another format of the same run");
   const Checkpoint source(options.input);
   const std::optional<PackedWeights> packed = PackedWeights::described_by(source.config());
   check(packed.has_value(), ErrorKind::bad_input, options.input, ": config.json has no quantization_config");

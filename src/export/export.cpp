@@ -7,9 +7,18 @@
 #include "export/awq.h"
 #include "export/compressed_tensors.h"
 #include "export/fake.h"
+#include "export/gguf.h"
 #include "export/gptq.h"
 
 namespace signround {
+namespace {
+
+template <GgmlType type>
+std::unique_ptr<Exporter> gguf(const ExportScheme&) {
+  return make_gguf_exporter(type);
+}
+
+}  // namespace
 
 TensorInfo tensor_info(std::string name, DType dtype, std::vector<i64> shape) {
   i64 bytes = bytes_of(dtype);
@@ -38,7 +47,11 @@ std::unique_ptr<Exporter> make_exporter(const std::string& format, const ExportS
                                  {"gptq_v2", make_gptq_v2_exporter},
                                  {"awq", make_awq_exporter},
                                  {"compressed-tensors", make_compressed_tensors_exporter},
-                                 {"fake", make_fake_exporter}};
+                                 {"fake", make_fake_exporter},
+                                 {"gguf:q4_0", gguf<GgmlType::q4_0>},
+                                 {"gguf:q4_1", gguf<GgmlType::q4_1>},
+                                 {"gguf:q8_0", gguf<GgmlType::q8_0>},
+                                 {"gguf:q2_0", gguf<GgmlType::q2_0>}};
 
   std::vector<std::string_view> names;
   for (const Format& f : kFormats) {

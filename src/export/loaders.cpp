@@ -36,7 +36,8 @@ constexpr Row kRows[] = {
     {"transformers", "compressed-tensors", "2345678", Grid::any, false, "the package compressed-tensors, for 3 bits a new one"},
     {"transformers", "fake", "2345678", Grid::any, false, "nothing beside"},
     {"transformers", "gguf", "48", Grid::any, false, "the package gguf; the weights are dequantized"},
-    {"llama.cpp", "gguf", "2348", Grid::any, false, "for q2_0 a version after June 2026"},
+    {"llama.cpp", "gguf", "48", Grid::any, false, "any version"},
+    {"llama.cpp", "gguf", "2", Grid::sym, false, "a version after June 2026"},
     {"TensorRT-LLM", "gptq", "4", Grid::sym, true, "conversion; Llama and Qwen, Ampere to Hopper"},
     {"TensorRT-LLM", "fake", "2345678", Grid::any, false, "conversion"},
 };

@@ -1,6 +1,8 @@
 #include "export/model_writer.h"
 
 #include "export/card.h"
+#include "export/gguf.h"
+#include "export/gguf_model.h"
 #include "export/safetensors_model.h"
 #include "io/sha256.h"
 
@@ -48,7 +50,7 @@ void ModelWriter::conclude(const Provenance& provenance) {
 
 std::unique_ptr<ModelWriter> make_model_writer(const OutputRequest& request) {
   require_format(request.format, request.layers, request.scheme);
-  return make_safetensors_model(request);
+  return is_gguf(request.format) ? make_gguf_model(request) : make_safetensors_model(request);
 }
 
 }  // namespace signround

@@ -1,5 +1,8 @@
 #include "export/verify.h"
 
+#include "export/gguf.h"
+#include "export/gguf_model.h"
+#include "export/gguf_names.h"
 #include "export/manifest.h"
 #include "io/checkpoint.h"
 #include "io/sha256.h"
@@ -65,6 +68,32 @@ void verify_tensors(const Checkpoint& checkpoint, const Manifest& manifest) {
     require(manifest.tensors.contains(tensor->name), "tensor ", quote(tensor->name), ": was not written by this program");
 }
 
+void verify_gguf(const Path& path, const Manifest& manifest) {
+  const GgufFile file(path);
+  const Config config = read_config(manifest.config);
+  const GgufArchitecture& architecture = gguf_architecture(config);
+  const GgmlType type = gguf_type(manifest.format);
+  std::map<std::string, const GgufTensor*> tensors;
+  for (const GgufTensor& tensor : file.tensors()) {
+    require(manifest.tensors.contains(tensor.name), "tensor ", quote(tensor.name), ": was not written by this program");
+    tensors[tensor.name] = &tensor;
+  }
+  for (const auto& [name, digest] : manifest.tensors) require(tensors.contains(name), "tensor ", quote(name), ": is missing");
+  for (const auto& [name, layer] : manifest.layers) {
+    const GgufTensor& tensor = *tensors.at(gguf_name(name + ".weight"));
+    require(tensor.type == type, "tensor ", quote(tensor.name), ": is of another type than ", manifest.format);
+    std::vector<std::byte> bytes = file.read(tensor);
+    if (architecture.permuted && rotates(name + ".weight")) bytes = to_halves(bytes, layer.rows, config.head_dim);
+    require_grid(decode_gguf(type, bytes, name, layer.rows, layer.cols, layer.spec, layer.weight_type), layer, name);
+  }
+  for (const auto& [name, tensor] : tensors) {
+    const std::vector<std::byte> bytes = file.read(*tensor);
+    if (tensor->type == GgmlType::f32) require_finite<u32>(name, bytes, 0x7F800000u);
+    if (tensor->type == GgmlType::f16) require_finite<u16>(name, bytes, u16{0x7C00});
+    require(digest_of(bytes) == manifest.tensors.at(name), "tensor ", quote(name), ": its bytes are not those that were written");
+  }
+}
+
 }  // namespace
 
 VerifyReport verify(const Path& directory) {
@@ -72,9 +101,13 @@ VerifyReport verify(const Path& directory) {
   for (const auto& [name, hash] : manifest.files)
     require(path_exists(directory / name), (directory / name).string(), ": is missing");
   try {
-    const Checkpoint checkpoint(directory);
-    verify_layers(checkpoint, manifest);
-    verify_tensors(checkpoint, manifest);
+    if (is_gguf(manifest.format)) {
+      verify_gguf(directory / kGgufFile, manifest);
+    } else {
+      const Checkpoint checkpoint(directory);
+      verify_layers(checkpoint, manifest);
+      verify_tensors(checkpoint, manifest);
+    }
   } catch (const Error& e) {
     if (e.kind != ErrorKind::bad_input) throw;
     fail(ErrorKind::verification, e.message);

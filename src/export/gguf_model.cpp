@@ -1,0 +1,117 @@
+#include "export/gguf_model.h"
+
+#include <cmath>
+#include <cstring>
+
+#include "export/gguf.h"
+#include "export/gguf_names.h"
+#include "export/gguf_tokenizer.h"
+
+namespace signround {
+namespace {
+
+constexpr const char* kRopeFactors = "rope_freqs.weight";
+
+u32 file_type(GgmlType type) {
+  switch (type) {
+    case GgmlType::q4_0: return 2;
+    case GgmlType::q4_1: return 3;
+    case GgmlType::q8_0: return 7;
+    case GgmlType::q2_0: return 41;
+    default: return 1;
+  }
+}
+
+template <class From, class To>
+void convert_to(std::vector<std::byte>& out, const std::vector<std::byte>& in, const std::string& name) {
+  const From* from = reinterpret_cast<const From*>(in.data());
+  const std::size_t count = in.size() / sizeof(From);
+  out.resize(count * sizeof(To));
+  for (std::size_t i = 0; i < count; ++i) {
+    const To value(static_cast<float>(from[i]));
+    check(std::isfinite(static_cast<float>(value)), ErrorKind::bad_input, "tensor ", quote(name), ": the value at index ", i,
+          " is not finite in F16; the nearest is --format auto_round");
+    std::memcpy(out.data() + i * sizeof(To), &value, sizeof(To));
+  }
+}
+
+template <class To>
+std::vector<std::byte> converted(const std::vector<std::byte>& in, DType type, const std::string& name) {
+  std::vector<std::byte> out;
+  if (type == DType::f32) convert_to<float, To>(out, in, name);
+  else if (type == DType::f16) convert_to<f16, To>(out, in, name);
+  else if (type == DType::bf16) convert_to<bf16, To>(out, in, name);
+  else fail(ErrorKind::bad_input, "tensor ", quote(name), ": ", name_of(type), " is no type of weights");
+  return out;
+}
+
+class GgufModel final : public ModelWriter {
+ public:
+  explicit GgufModel(const OutputRequest& request)
+      : ModelWriter(request), type_(gguf_type(request.format)), exporter_(make_exporter(request.format, request.scheme)),
+        config_(read_config(request.config)), architecture_(gguf_architecture(config_)) {
+    GgufValues values = gguf_values(config_, architecture_, request.config, file_type(type_));
+    for (auto& value : gguf_tokenizer(request.source.path(), request.config, config_.vocab)) values.push_back(std::move(value));
+    rope_factors_ = gguf_rope_factors(config_, architecture_, request.config);
+
+    std::vector<GgufTensor> tensors;
+    if (!rope_factors_.empty())
+      tensors.push_back({kRopeFactors, GgmlType::f32, {static_cast<i64>(rope_factors_.size())}, 0, 0});
+    for (const PlannedLayer& layer : request.layers)
+      if (layer.spec.quantized()) tensors.push_back({gguf_name(layer.name + ".weight"), type_, {layer.rows, layer.cols}, 0, 0});
+    for (const TensorInfo* tensor : request.source.tensors()) {
+      if (request.replaced.contains(tensor->name) || (config_.tied_head && tensor->name.starts_with("lm_head."))) continue;
+      const std::string name = gguf_name(tensor->name);
+      if (name.empty()) continue;
+      const GgmlType type = tensor->shape.size() == 1 ? GgmlType::f32 : GgmlType::f16;
+      tensors.push_back({name, type, tensor->shape, 0, 0});
+      others_.push_back({*tensor, type});
+    }
+    writer_.emplace(output_.file(kGgufFile), values, std::move(tensors));
+  }
+
+  void write(const QuantizedLinear& layer) override {
+    note_layer(layer);
+    const std::string name = layer.name + ".weight";
+    put(name, std::as_bytes(std::span(exporter_->encode(layer)[0].bytes)), layer.rows);
+  }
+
+  void finish(const Provenance& provenance) override {
+    if (!rope_factors_.empty()) put_as(kRopeFactors, std::as_bytes(std::span(rope_factors_)));
+    for (const auto& [tensor, type] : others_) {
+      std::vector<std::byte> bytes(tensor.bytes);
+      source_.read(tensor.name, bytes);
+      bytes = type == GgmlType::f32 ? converted<float>(bytes, tensor.dtype, tensor.name)
+                                    : converted<f16>(bytes, tensor.dtype, tensor.name);
+      put(tensor.name, bytes, tensor.shape[0]);
+    }
+    writer_->finish();
+    conclude(provenance);
+  }
+
+  u64 bytes() const override { return writer_->file_size(); }
+
+ private:
+  void put(const std::string& name, std::span<const std::byte> bytes, i64 rows) {
+    if (architecture_.permuted && rotates(name)) put_as(gguf_name(name), to_pairs(bytes, rows, config_.head_dim));
+    else put_as(gguf_name(name), bytes);
+  }
+  void put_as(const std::string& name, std::span<const std::byte> bytes) {
+    note_tensor(name, bytes);
+    writer_->write(name, bytes);
+  }
+
+  const GgmlType type_;
+  const std::unique_ptr<Exporter> exporter_;
+  const Config config_;
+  const GgufArchitecture& architecture_;
+  std::vector<float> rope_factors_;
+  std::vector<std::pair<TensorInfo, GgmlType>> others_;
+  std::optional<GgufWriter> writer_;
+};
+
+}  // namespace
+
+std::unique_ptr<ModelWriter> make_gguf_model(const OutputRequest& request) { return std::make_unique<GgufModel>(request); }
+
+}  // namespace signround

@@ -2,7 +2,7 @@
 # make help       all targets
 CXX      ?= g++
 NVCC     ?= $(or $(shell command -v nvcc),$(wildcard /usr/local/cuda/bin/nvcc))
-CUDA     ?= 0
+CUDA     ?= $(if $(NVCC),1,0)
 BUILD    ?= build
 # -ffp-contract=off: a fused multiply-add where the source has none would change how scales round, hence the integers.
 CXXFLAGS ?= -O3
@@ -25,7 +25,7 @@ ISA_FLAGS_avx512bf16 := $(ISA_FLAGS_avx512) -mavx512bf16
 SANITIZE := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
 
 OBJECTS  := $(SOURCES:%.cpp=$(BUILD)/%.o) $(ISAS:%=$(BUILD)/src/ops/cpu/isa_%.o) $(BUILD)/src/text/builtin_text.o
-# CUDA=1 builds the GPU backend in (needs nvcc); ARCH=sm_90 does so for one kind of card alone: quicker, while developing.
+# The GPU backend is built in where nvcc is found, unless CUDA=0. ARCH=sm_90: for one kind of card alone, quicker to build.
 CUDA_OBJECTS := $(patsubst %.cu,$(BUILD)/%.o,$(wildcard cuda/*.cu))
 GPUS     := $(if $(ARCH),-arch=$(ARCH),$(foreach g,80 89 90,-gencode arch=compute_$g,code=sm_$g) -gencode arch=compute_90,code=compute_90)
 NVFLAGS  := -std=c++20 -O3 $(GPUS) -ccbin $(CXX) --expt-relaxed-constexpr -DSIGNROUND_ISA=cuda -Isrc -I. -MMD -MP \

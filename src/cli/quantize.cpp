@@ -125,6 +125,7 @@ void print_json(const QuantizeOptions& options, const QuantizeReport& report) {
 void run(const Arguments& args) {
   const QuantizeOptions options = quantize_options(args);
   use_threads(args);
+  const std::atomic<bool>& cancelled = watch_signals();  // before anything that takes time
   Progress progress(Progress::style_of(args.toggle("--quiet")));
   const bool compares = progress.style() == Progress::Style::lines && options.iters > 0;
   const double peak = compares ? matmul_tflops(*make_backend(options.device, options.precision)) : 0;
@@ -140,7 +141,7 @@ void run(const Arguments& args) {
     last_loss = cat("  loss ", general(block.first_loss, 3), " -> ", general(block.best_loss, 3));
     if (progress.style() == Progress::Style::lines) progress.line(block_line(block, peak));
   };
-  observer.cancel = &watch_signals();
+  observer.cancel = &cancelled;
   const QuantizeReport report = quantize(options, observer);
   progress.clear();
   args.toggle("--json") ? print_json(options, report) : print(options, report);

@@ -80,17 +80,15 @@ struct RandomWeights final : WeightSource {
 // Seconds of op, the best of several runs.
 double seconds_of(Backend& backend, const std::function<void()>& op) {
   using Clock = std::chrono::steady_clock;
-  double best = 1e30;
-  op();
-  for (int round = 0; round < 3; ++round) {
-    constexpr int kRuns = 5;
+  const auto timed = [&](int runs) {
     backend.synchronize();
     const Clock::time_point start = Clock::now();
-    for (int i = 0; i < kRuns; ++i) op();
+    for (int i = 0; i < runs; ++i) op();
     backend.synchronize();
-    best = std::min(best, std::chrono::duration<double>(Clock::now() - start).count() / kRuns);
-  }
-  return best;
+    return std::chrono::duration<double>(Clock::now() - start).count() / runs;
+  };
+  const int runs = timed(1) < 0.005 ? 5 : 1;  // what takes long needs no average; the first run only warms up
+  return std::min({timed(runs), timed(runs), timed(runs)});
 }
 
 struct Stopwatch {

@@ -62,6 +62,8 @@ $(BUILD)/doctest.found:
 
 test: $(BUILD)/signround $(BUILD)/run-tests   ## all tests; the last line is: N passed, N failed
 	@SIGNROUND=$(BUILD)/signround tools/test.sh $(BUILD)/run-tests
+test-interop: $(BUILD)/signround   ## outside readers load what we write, in a Python environment of their own (network)
+	@tests/interop/run.sh $<
 
 demo: $(BUILD)/signround      ## quantizes the model in data/ at 4 and 2 bits and shows what is left of it
 	@tools/demo.sh $(BUILD)/signround
@@ -91,7 +93,6 @@ $(patsubst %.cpp,$(BUILD)/%.o,$(wildcard bench/*.cpp)): | $(BUILD)/openblas.foun
 $(BUILD)/openblas.found:
 	@tools/need.sh libopenblas-dev
 	@mkdir -p $(@D) && touch $@
-
 bench-cpu: $(BUILD)/bench_matmul $(BUILD)/bench_attention   ## matrix products beside OpenBLAS's, and attention
 	@export OPENBLAS_THREAD_TIMEOUT=4; grep -qs avx512bw /proc/cpuinfo && export OPENBLAS_CORETYPE=SkylakeX; \
 	  $(BUILD)/bench_matmul && $(BUILD)/bench_attention
@@ -106,8 +107,7 @@ lint:                         ## file lengths, include directions, words that ma
 	@tools/lint.sh
 
 size: $(BUILD)/signround      ## bytes of the program, lines of the source
-	@size $<
-	@find src cuda tests bench -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh' | xargs cat | wc -l | sed 's/$$/ lines/'
+	@size $<; find src cuda tests bench -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh' | xargs cat | wc -l | sed 's/$$/ lines/'
 
 clean:                        ## removes everything built
 	rm -rf build build-*
@@ -115,6 +115,6 @@ clean:                        ## removes everything built
 help:                         ## this list
 	@sed -n 's|^$$(BUILD)/||; s/^\([a-z-]*\):.*## */\1: /p' Makefile | sed 's/: /	/' | expand -t 14
 
-.PHONY: test demo cuda asan fuzz-replay fuzz bench-cpu lint size clean help
+.PHONY: test test-interop demo cuda asan fuzz-replay fuzz bench-cpu lint size clean help
 .SECONDARY:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -119,6 +119,20 @@ TEST_CASE("cli: bad input is exit 3, what cannot be written exit 4, and nothing 
   CHECK(run("--version", ">/dev/full").code == 4);
 }
 
+TEST_CASE("cli: verify, export, and exit 7 when something is off") {
+  const Scratch scratch;
+  const std::string out = (scratch / "w4").string(), other = (scratch / "other").string();
+  REQUIRE(run("quantize " + kModel + " -o " + out + " --iters 0 --scheme W4A16G32 --shard-size 1MB").code == 0);
+  CHECK(contains(run("verify " + out).out, "14 layers on the tuned grid"));
+  const Json exported = parse_json(run("export " + out + " --format gptq -o " + other + " --json").out);
+  CHECK(exported.at("loaders").at("transformers").boolean("loads"));
+  CHECK(run("verify " + other).code == 0);
+  check_error("export " + out + " --format awq -o " + other + " --force", 2, "the nearest is --asym");
+  check_error("quantize " + kModel + " -o x --shard-size 5PB", 2, "expected a size");
+  std::filesystem::remove(scratch / "w4" / "quantization_config.json");
+  check_error("verify " + out, 7, "quantization_config.json: is missing");
+}
+
 TEST_CASE("cli: quantize, then read what it wrote") {
   const Scratch scratch;
   const std::string ids = file(scratch, "ids", ids_text(2000)), out = (scratch / "w4").string();

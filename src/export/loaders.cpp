@@ -33,7 +33,7 @@ constexpr Row kRows[] = {
     {"transformers", "auto_round", "2348", Grid::any, false, "the package auto-round"},
     {"transformers", "gptq,gptq_v2", "2348", Grid::any, false, "the package gptqmodel"},
     {"transformers", "awq", "4", Grid::asym, false, "the package gptqmodel"},
-    {"transformers", "compressed-tensors", "2345678", Grid::any, false, "the package compressed-tensors, for 3 bits a new one"},
+    {"transformers", "compressed-tensors", "2345678", Grid::sym, false, "the package compressed-tensors, for 3 bits a new one"},
     {"transformers", "fake", "2345678", Grid::any, false, "nothing beside"},
     {"transformers", "gguf", "48", Grid::any, false, "the package gguf; the weights are dequantized"},
     {"llama.cpp", "gguf", "48", Grid::any, false, "any version"},

@@ -1,0 +1,217 @@
+"""readers.py PROGRAM MODEL WORK: quantizes MODEL into WORK in every format and lets other people's packages read the result.
+
+Integers and scales must be equal exactly. Logits are compared with those of transformers on the format "fake" in float32: it holds
+the dequantized weights, and the program's own perplexity of it is compared too, so that its evaluation is part of the chain.
+"""
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import safe_open
+
+program, model, work = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
+WINDOW, WINDOWS = 256, 8
+failed = 0
+
+
+def check(ok, what):
+    global failed
+    failed += not ok
+    print(("ok    " if ok else "FAIL  ") + what, flush=True)
+
+
+def run(*words, **keywords):
+    return subprocess.run([program, *map(str, words)], check=True, capture_output=True, text=True, **keywords).stdout
+
+
+def quantize(name, bits, group, asym, formats):
+    run("quantize", model, "-o", work / name, "--bits", bits, "--group-size", group, "--asym" if asym else "--sym", "--iters", 0,
+        "--format", ",".join(formats), "--quiet")
+    return {f: work / name / f.replace(":", "-") for f in formats}
+
+
+def tensors(path):
+    file = safe_open(path / "model.safetensors", "pt")
+    return {name: file.get_tensor(name) for name in file.keys()}
+
+
+def grids(path, bits, group, zero_offset):
+    """Codes, zero points and scales of every layer, from GPTQ's tensors: {layer: (codes [out,in], zero [out,in], scale [out,in])}"""
+    t, found = tensors(path), {}
+    for name in t:
+        if not name.endswith(".qweight"):
+            continue
+        layer = name[:-len(".qweight")]
+        words = lambda x: ((x.numpy().view(np.uint32)[..., None] >> np.arange(0, 32, bits, dtype=np.uint32)) & (2**bits - 1))
+        codes = words(t[name]).transpose(1, 0, 2).reshape(t[name].shape[1], -1)
+        zeros = words(t[layer + ".qzeros"]).reshape(t[layer + ".qzeros"].shape[0], -1).T + zero_offset
+        spread = lambda x: np.repeat(x, group, axis=1)
+        found[layer] = codes.astype(np.int64), spread(zeros).astype(np.int64), spread(t[layer + ".scales"].float().numpy().T)
+    return found
+
+
+def token_windows():
+    ids = run("tokenize", model, input=Path("data/heldout.txt").read_text()[:40000])
+    return np.array(ids.split()[:WINDOW * WINDOWS], dtype=np.int64).reshape(WINDOWS, WINDOW)
+
+
+def transformers_logits(path, grid={}):
+    """With a grid its weights exactly, where the format "fake" rounds them to the original's type."""
+    from transformers import AutoModelForCausalLM
+    net = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()
+    for layer, (codes, zero, scale) in grid.items():
+        net.get_submodule(layer).weight.data = torch.tensor(scale * (codes - zero).astype(np.float32))
+    with torch.no_grad():
+        return net(torch.tensor(windows)).logits.float().numpy()
+
+
+def compare(name, logits, reference, top1, kl):
+    log = lambda x: torch.log_softmax(torch.tensor(x, dtype=torch.float64), -1)
+    p, q = log(reference), log(logits)
+    divergence = float((p.exp() * (p - q)).sum(-1).mean())
+    agreement = float((logits.argmax(-1) == reference.argmax(-1)).mean())
+    check(agreement >= top1 and divergence < kl,
+          f"{name}: top-1 {agreement:.4%} of {windows.size}, mean KL {divergence:.2e}")
+
+
+def perplexity_of(logits):
+    log = torch.log_softmax(torch.tensor(logits[:, :-1], dtype=torch.float64), -1)
+    return float(torch.exp(-log.gather(-1, torch.tensor(windows[:, 1:, None])).mean()))
+
+
+def our_perplexity(path):
+    ids = work / "ids"
+    ids.write_text(" ".join(map(str, windows.reshape(-1))))
+    return json.loads(run("eval", path, "--ids", ids, "--seqlen", WINDOW, "--json", "--quiet"))["perplexity"]
+
+
+def same_perplexity(name, path, logits, tolerance):
+    ours, theirs = our_perplexity(path), perplexity_of(logits)
+    check(abs(ours / theirs - 1) < tolerance, f"{name}: perplexity {theirs:.4f}, ours {ours:.4f}")
+
+
+def read_compressed(path, grid, bits):
+    from compressed_tensors.compressors.pack_quantized import unpack_from_int32
+    t, wrong = tensors(path), 0
+    for layer, (codes, zero, scale) in grid.items():
+        shape = torch.Size(t[layer + ".weight_shape"].tolist())
+        unpacked = unpack_from_int32(t[layer + ".weight_packed"], bits, shape).numpy().astype(np.int64)
+        wrong += int((unpacked + 2 ** (bits - 1) != codes).sum())
+        group = shape[1] // t[layer + ".weight_scale"].shape[1]
+        wrong += int((np.repeat(t[layer + ".weight_scale"].float().numpy(), group, axis=1) != scale).sum())
+        if layer + ".weight_zero_point" in t:
+            packed = t[layer + ".weight_zero_point"]
+            zeros = unpack_from_int32(packed, bits, torch.Size([shape[0], packed.shape[1]]), packed_dim=0).numpy().astype(np.int64)
+            wrong += int((np.repeat(zeros, group, axis=1) + 2 ** (bits - 1) != zero).sum())
+    check(wrong == 0, f"compressed-tensors unpacks {path.parent.name}: {len(grid)} layers, {wrong} integers or scales differ")
+
+
+def read_awq(path, grid):
+    from auto_round.export.export_to_awq.utils import dequantize_gemm
+    t, wrong = tensors(path), 0
+    for layer, (codes, zero, scale) in grid.items():
+        weights = dequantize_gemm(*(t[f"{layer}.{part}"] for part in ("qweight", "qzeros")), t[layer + ".scales"].float(), 4, 64)
+        wrong += int((weights.T.numpy() != scale * (codes - zero).astype(np.float32)).sum())
+    check(wrong == 0, f"auto-round's reader of AWQ dequantizes {path.name}: {len(grid)} layers, {wrong} weights differ")
+
+
+NAMES = {"self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output",
+         "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down"}
+
+
+def read_gguf(path, grid, head_dim):
+    import gguf
+    found, wrong = {t.name: t for t in gguf.GGUFReader(path / "model.gguf").tensors}, 0
+    for layer, (codes, zero, scale) in grid.items():
+        number, part = layer.removeprefix("model.layers.").split(".", 1)
+        t = found[f"blk.{number}.{NAMES[part]}.weight"]
+        weights = gguf.dequantize(t.data, t.tensor_type)
+        if part in ("self_attn.q_proj", "self_attn.k_proj"):
+            weights = weights.reshape(-1, head_dim // 2, 2, weights.shape[1]).swapaxes(1, 2).reshape(weights.shape)
+        if t.tensor_type == gguf.GGMLQuantizationType.Q4_1:
+            want = scale * codes.astype(np.float32) + (-zero * scale).astype(np.float16).astype(np.float32)
+        else:
+            want = scale * (codes - zero).astype(np.float32)
+        wrong += int((weights != want).sum())
+    check(wrong == 0, f"gguf dequantizes {path.name}: {len(grid)} layers, {wrong} weights differ")
+
+
+def llama_logits(path):
+    import llama_cpp
+    net = llama_cpp.Llama(str(path / "model.gguf"), n_ctx=WINDOW, n_batch=WINDOW, logits_all=True, verbose=False,
+                          type_k=0, type_v=0)  # F32: it is the weights that are looked at, not the cache
+    text = Path("data/heldout.txt").read_text()[:20000]
+    ids = net.tokenize(text.encode(), add_bos=False, special=False)
+    ours = [int(i) for i in run("tokenize", model, input=text).split()]
+    check(ids == ours, f"llama.cpp tokenizes {path.name} as we do: {len(ids)} tokens")
+    logits = []
+    for window in windows:
+        net.reset()
+        net.eval(window.tolist())
+        logits.append(np.array(net.scores[:len(window)], dtype=np.float32))
+    return np.stack(logits)
+
+
+def byte_model():
+    path = work / "rope"
+    shutil.copytree("tests/data/peer/tiny_llama_rope", path)
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    letters = dict(zip(plain, map(chr, plain))) | {b: chr(256 + i) for i, b in enumerate(b for b in range(256) if b not in plain)}
+    by_bytes = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+    (path / "tokenizer.json").write_text(json.dumps({
+        "version": "1.0", "added_tokens": [], "normalizer": None, "pre_tokenizer": by_bytes, "post_processor": None,
+        "decoder": by_bytes, "model": {"type": "BPE", "vocab": {letters[b]: b for b in range(256)}, "merges": []}}))
+    return path
+
+
+windows = token_windows()
+head_dim = json.loads((model / "config.json").read_text())["head_dim"]
+
+w4 = quantize("w4", 4, 64, False, ["auto_round", "gptq", "gptq_v2", "compressed-tensors", "gguf:q4_0", "fake"])
+grid = grids(w4["gptq"], 4, 64, 1)
+reference = transformers_logits(w4["fake"])
+same_perplexity("transformers, fake", w4["fake"], reference, 1e-3)
+read_compressed(w4["compressed-tensors"], grid, 4)
+compare("transformers, compressed-tensors", transformers_logits(w4["compressed-tensors"]), reference, 0.99, 1e-3)
+compare("transformers with auto-round, auto_round", transformers_logits(w4["auto_round"]), reference, 0.99, 1e-3)
+read_gguf(w4["gguf:q4_0"], grid, head_dim)
+logits = llama_logits(w4["gguf:q4_0"])
+compare("llama.cpp, q4_0", logits, transformers_logits(w4["fake"], grid), 0.99, 1e-3)
+same_perplexity("llama.cpp, q4_0", w4["fake"], logits, 1e-2)
+
+w8 = quantize("w8", 8, 64, False, ["gptq", "compressed-tensors", "gguf:q8_0", "fake"])
+grid = grids(w8["gptq"], 8, 64, 1)
+read_compressed(w8["compressed-tensors"], grid, 8)
+read_gguf(w8["gguf:q8_0"], grid, head_dim)
+logits = llama_logits(w8["gguf:q8_0"])
+compare("llama.cpp, q8_0", logits, transformers_logits(w8["fake"], grid), 0.99, 1e-3)
+same_perplexity("llama.cpp, q8_0", w8["fake"], logits, 1e-2)
+
+a4 = quantize("a4", 4, 64, True, ["auto_round", "gptq_v2", "awq", "compressed-tensors", "gguf:q4_1", "fake"])
+grid = grids(a4["gptq_v2"], 4, 64, 0)
+read_compressed(a4["compressed-tensors"], grid, 4)
+read_awq(a4["awq"], grid)
+read_awq(a4["auto_round"], grid)
+read_gguf(a4["gguf:q4_1"], grid, head_dim)
+# A minimum rounded to F16 a group, and llama.cpp's own 8-bit activations: a little less agreement than above, at the same divergence.
+compare("llama.cpp, q4_1", llama_logits(a4["gguf:q4_1"]), transformers_logits(a4["fake"], grid), 0.98, 1e-3)
+
+w2 = quantize("w2", 2, 64, False, ["auto_round", "gptq", "compressed-tensors", "fake"])
+reference = transformers_logits(w2["fake"])
+read_compressed(w2["compressed-tensors"], grids(w2["gptq"], 2, 64, 1), 2)
+compare("transformers with auto-round, auto_round at 2 bits", transformers_logits(w2["auto_round"]), reference, 0.99, 1e-3)
+
+# Llama 3's scaling of the rotary frequencies, an untied head, a tokenizer of single bytes.
+model, head_dim, windows = byte_model(), 32, windows[:, :128] % 256
+q = quantize("rope-w4", 4, 32, False, ["gptq", "gguf:q4_0", "fake"])
+grid = grids(q["gptq"], 4, 32, 1)
+read_gguf(q["gguf:q4_0"], grid, head_dim)
+reference = transformers_logits(q["fake"], grid)
+compare("llama.cpp, q4_0, scaled rope", llama_logits(q["gguf:q4_0"]), reference, 0.95, 1e-3)  # random weights: flat logits
+
+print("all readers agree" if not failed else f"{failed} checks failed")
+sys.exit(failed > 0)

@@ -8,8 +8,9 @@ namespace {
 class Awq final : public Exporter {
  public:
   explicit Awq(const ExportScheme& scheme) : scheme_(scheme) {
-    check(scheme.exceptions.empty(), ErrorKind::usage, "format awq has one grid for all layers, but ",
-          scheme.exceptions.front().first, " has another; the nearest is --format auto_round");
+    for (const auto& [name, spec] : scheme.exceptions)
+      fail(ErrorKind::usage, "format awq has one grid for all layers, but ", name,
+           " has another; the nearest is --format auto_round");
   }
 
   void require(const std::string& name, i64 rows, i64 cols, const QuantSpec& spec) const override {

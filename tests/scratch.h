@@ -9,19 +9,19 @@
 
 namespace signround {
 
-struct Scratch {
+struct TempDir {
   Path path;
 
-  Scratch() {
+  TempDir() {
     std::string pattern = (std::filesystem::temp_directory_path() / "signround-test-XXXXXX").string();
     REQUIRE(::mkdtemp(pattern.data()) != nullptr);
     path = pattern;
   }
-  ~Scratch() {
+  ~TempDir() {
     std::error_code ignored;
     std::filesystem::remove_all(path, ignored);
   }
-  Scratch(const Scratch&) = delete;
+  TempDir(const TempDir&) = delete;
   Path operator/(const Path& name) const { return path / name; }
 };
 

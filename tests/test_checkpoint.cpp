@@ -29,7 +29,7 @@ std::string text_of(const Path& path) { return read_file(path, u64{1} << 20); }
 
 // Two shards, a and b in the first, c in the second, with this weight_map.
 std::string error_with_index(const std::string& index) {
-  const Scratch scratch;
+  const TempDir scratch;
   write_tensors(scratch / "one.safetensors", {"a", "b"});
   write_tensors(scratch / "two.safetensors", {"c"});
   write_file(scratch / "model.safetensors.index.json", index);
@@ -39,7 +39,7 @@ std::string error_with_index(const std::string& index) {
 }  // namespace
 
 TEST_CASE("checkpoint: one file, in a directory or alone") {
-  const Scratch scratch;
+  const TempDir scratch;
   write_tensors(scratch / "model.safetensors", {"weight.b", "weight.a"});
   write_file(scratch / "config.json", R"({"model_type":"llama","hidden_size":64})");
   const Checkpoint model(scratch.path);
@@ -61,7 +61,7 @@ TEST_CASE("checkpoint: one file, in a directory or alone") {
 }
 
 TEST_CASE("checkpoint: what is missing or broken is named") {
-  const Scratch scratch;
+  const TempDir scratch;
   CHECK(error_of([&] { Checkpoint{scratch / "absent"}; }) == (scratch / "absent").string() + ": no such file or directory");
   CHECK(contains(error_of([&] { Checkpoint{scratch.path}; }), "has neither model.safetensors nor model.safetensors.index.json"));
   write_file(scratch / "pytorch_model.bin", "x");
@@ -79,7 +79,7 @@ TEST_CASE("checkpoint: what is missing or broken is named") {
 }
 
 TEST_CASE("checkpoint: shards") {
-  const Scratch scratch;
+  const TempDir scratch;
   const Path blobs = scratch / "blobs", model = scratch / "model";
   make_directories(blobs);
   make_directories(model);
@@ -115,7 +115,7 @@ TEST_CASE("checkpoint: rules of the index") {
   CHECK(contains(error_with_index("{}"), "key \"weight_map\" is missing"));
   CHECK(contains(error_with_index("{"), "expected a key"));
 
-  const Scratch scratch;
+  const TempDir scratch;
   write_tensors(scratch / "one.safetensors", {"a", "b"});
   write_tensors(scratch / "two.safetensors", {"b"});
   write_file(scratch / "model.safetensors.index.json", R"({"weight_map":{"a":"one.safetensors","b":"two.safetensors"}})");
@@ -123,7 +123,7 @@ TEST_CASE("checkpoint: rules of the index") {
 }
 
 TEST_CASE("checkpoint: side files") {
-  const Scratch scratch;
+  const TempDir scratch;
   write_tensors(scratch / "model.safetensors", {"a"});
   const std::vector<std::string> wanted = {"LICENSE",
                                            "LICENSE.txt",
@@ -145,7 +145,7 @@ TEST_CASE("checkpoint: side files") {
 }
 
 TEST_CASE("output directory: appears whole at commit, and not before") {
-  const Scratch scratch;
+  const TempDir scratch;
   const Path out = scratch / "new/out";
   write_file(scratch / "LICENSE", std::string(3'000'000, 'L'));
   {
@@ -167,13 +167,13 @@ TEST_CASE("output directory: appears whole at commit, and not before") {
 }
 
 TEST_CASE("output directory: nothing is left of a run that fails") {
-  const Scratch scratch;
+  const TempDir scratch;
   { OutputDir(scratch / "out", false, scratch.path).write("config.json", "{}"); }
   CHECK(list_directory(scratch.path).empty());
 }
 
 TEST_CASE("output directory: an existing one is refused, or replaced at the very end") {
-  const Scratch scratch;
+  const TempDir scratch;
   const Path out = scratch / "out", model = scratch / "model";
   make_directories(out);
   make_directories(model);
@@ -208,7 +208,7 @@ TEST_CASE("output directory: an existing one is refused, or replaced at the very
 }
 
 TEST_CASE("output directory: left-overs") {
-  const Scratch scratch;
+  const TempDir scratch;
   const Path out = scratch / "out", partial = scratch / "out.partial";
   make_directories(partial);
   write_file(partial / "thesis.txt", "mine");
@@ -251,7 +251,7 @@ TEST_CASE("output directory: whichever operation fails, the old state or the new
     int n = 0;
     for (bool failed = true; failed; ++n) {
       CAPTURE(n);
-      const Scratch scratch;
+      const TempDir scratch;
       const Path out = scratch / "out", source = scratch / "source";
       make_directories(source);
       write_file(source / "LICENSE", "free");
@@ -284,7 +284,7 @@ TEST_CASE("output directory: whichever operation fails, the old state or the new
 }
 
 TEST_CASE("file: too little space is an error that says where and how much") {
-  const Scratch scratch;
+  const TempDir scratch;
   const FaultAfter fault(1);  // after "create"
   const std::string error = error_of(ErrorKind::io, [&] { write_file(scratch / "x", "12345"); });
   CHECK(error.starts_with((scratch / "x").string() + ": cannot write: No space left on device (5 bytes needed, "));
@@ -292,7 +292,7 @@ TEST_CASE("file: too little space is an error that says where and how much") {
 }
 
 TEST_CASE("file: an atomic write leaves the old content or the new one") {
-  const Scratch scratch;
+  const TempDir scratch;
   const Path path = scratch / "report.html";
   write_file_atomically(path, "old");
   for (int n = 0; n < 4; ++n) {  // create, write, sync, rename
@@ -306,7 +306,7 @@ TEST_CASE("file: an atomic write leaves the old content or the new one") {
 }
 
 TEST_CASE("file: limits and kinds of errors") {
-  const Scratch scratch;
+  const TempDir scratch;
   write_file(scratch / "x", "12345");
   CHECK(read_file(scratch / "x", 5) == "12345");
   CHECK(error_of([&] { read_file(scratch / "x", 4); }) == (scratch / "x").string() + ": has 5 bytes, the limit is 4");

@@ -27,7 +27,7 @@ std::string slurp(const Path& path) {
 }
 
 // Makes a file; its name as the shell wants it.
-std::string file(const Scratch& scratch, const std::string& name, const std::string& content) {
+std::string file(const TempDir& scratch, const std::string& name, const std::string& content) {
   std::ofstream(scratch / name, std::ios::binary) << content;
   return "'" + (scratch / name).string() + "'";
 }
@@ -39,7 +39,7 @@ std::string program() {
 
 // Runs `signround WORDS` through the shell; `redirect` may send its output elsewhere.
 Outcome run(const std::string& words, const std::string& redirect = "") {
-  const Scratch scratch;
+  const TempDir scratch;
   const Path out = scratch / "out", err = scratch / "err";
   const std::string command = cat(program(), " ", words, " </dev/null >", out, " 2>", err, " ", redirect);
   const int status = std::system(command.c_str());
@@ -103,7 +103,7 @@ TEST_CASE("cli: a wrong command line is exit 2 and one line") {
 }
 
 TEST_CASE("cli: bad input is exit 3, what cannot be written exit 4, and nothing is left behind") {
-  const Scratch scratch;
+  const TempDir scratch;
   const std::string ids = file(scratch, "ids", ids_text(500));
   const std::string tuning = " --iters 2 --nsamples 4 --seqlen 32 --batch-size 2 --scheme W4A16G32 ";
   check_error("quantize /no/such/model -o " + (scratch / "out").string() + tuning, 3, "/no/such/model");
@@ -120,7 +120,7 @@ TEST_CASE("cli: bad input is exit 3, what cannot be written exit 4, and nothing 
 }
 
 TEST_CASE("cli: verify, export, and exit 7 when something is off") {
-  const Scratch scratch;
+  const TempDir scratch;
   const std::string out = (scratch / "w4").string(), other = (scratch / "other").string();
   REQUIRE(run("quantize " + kModel + " -o " + out + " --iters 0 --scheme W4A16G32 --shard-size 1MB").code == 0);
   CHECK(contains(run("verify " + out).out, "14 layers on the tuned grid"));
@@ -134,7 +134,7 @@ TEST_CASE("cli: verify, export, and exit 7 when something is off") {
 }
 
 TEST_CASE("cli: quantize, then read what it wrote") {
-  const Scratch scratch;
+  const TempDir scratch;
   const std::string ids = file(scratch, "ids", ids_text(2000)), out = (scratch / "w4").string();
   const std::string common = "quantize " + kModel + " -o " + out + " --ids " + ids +
                              " --iters 3 --nsamples 8 --seqlen 32 --batch_size 2 --scheme W4A16G32 --format=auto_round --json";
@@ -172,7 +172,7 @@ TEST_CASE("cli: explain and doctor") {
 }
 
 TEST_CASE("cli: a signal asks a run to stop: exit 6, the command to repeat, nothing left") {
-  const Scratch scratch;
+  const TempDir scratch;
   file(scratch, "ids", ids_text(5000));
   const std::string ids = (scratch / "ids").string(), out = (scratch / "never").string();
   const std::string command = program() + " quantize " + kModel + " -o " + out + " --ids " + ids +

@@ -10,6 +10,7 @@
 #include "loaded.h"
 #include "ops/cpu/select.h"
 #include "pipeline/quantize.h"
+#include "scratch.h"
 
 using namespace signround;
 

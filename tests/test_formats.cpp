@@ -11,6 +11,7 @@
 #include "layers.h"
 #include "model/packed.h"
 #include "quant/scheme.h"
+#include "scratch.h"
 #include "testing.h"
 
 using namespace signround;

@@ -9,6 +9,7 @@
 #include "io/checkpoint.h"
 #include "layers.h"
 #include "pipeline/quantize.h"
+#include "scratch.h"
 #include "testing.h"
 
 using namespace signround;

@@ -8,6 +8,7 @@
 #include "model/stage.h"
 #include "ops/cpu/select.h"
 #include "quant/signround.h"
+#include "scratch.h"
 #include "testing.h"
 
 using namespace signround;

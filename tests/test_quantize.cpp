@@ -9,6 +9,7 @@
 #include "eval/perplexity.h"
 #include "io/checkpoint.h"
 #include "pipeline/quantize.h"
+#include "scratch.h"
 #include "testing.h"
 
 using namespace signround;

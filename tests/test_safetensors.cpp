@@ -236,7 +236,7 @@ TEST_CASE("safetensors: every truncation and every flipped bit is refused or har
 }
 
 TEST_CASE("safetensors: what is written is read back") {
-  const Scratch scratch;
+  const TempDir scratch;
   const Path path = scratch / "x.safetensors";
   const std::vector<TensorInfo> tensors = {{"u8", DType::u8, {3}},
                                            {"scalar", DType::bf16, {}},
@@ -286,7 +286,7 @@ TEST_CASE("safetensors: what is written is read back") {
 }
 
 TEST_CASE("safetensors: a writer refuses what would not be readable") {
-  const Scratch scratch;
+  const TempDir scratch;
   const Path path = scratch / "x.safetensors";
   const auto refused = [&](const std::vector<TensorInfo>& tensors) {
     const std::string error = error_of(ErrorKind::bug, [&] { SafetensorsWriter(path, tensors); });
@@ -310,7 +310,7 @@ TEST_CASE("safetensors: a writer refuses what would not be readable") {
 }
 
 TEST_CASE("safetensors: errors of a file name it") {
-  const Scratch scratch;
+  const TempDir scratch;
   const Path path = scratch / "x.safetensors";
   CHECK(error_of([&] { SafetensorsFile{path}; }) == path.string() + ": no such file");
   CHECK(contains(error_of([&] { SafetensorsFile{scratch.path}; }), "is a directory"));

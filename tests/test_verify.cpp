@@ -8,6 +8,7 @@
 #include "io/sha256.h"
 #include "layers.h"
 #include "pipeline/quantize.h"
+#include "scratch.h"
 #include "testing.h"
 
 using namespace signround;

@@ -1,9 +1,7 @@
-// What the tests share: skipping, temporary folders, random numbers, error measures.
+// What the tests share: skipping, random numbers, error measures.
 #pragma once
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
-#include <filesystem>
 #include <random>
 #include <string>
 #include <string_view>
@@ -18,21 +16,6 @@ namespace signround {
 
 // Counts the running test case as skipped rather than passed and prints why:   if (!there) return skip("no GPU here");
 void skip(std::string_view reason);
-
-// A folder of its own, gone with the object.
-struct TempDir {
-  std::filesystem::path path;
-  TempDir() {
-    std::string name = (std::filesystem::temp_directory_path() / "signround-test-XXXXXX").string();
-    check(mkdtemp(name.data()) != nullptr, ErrorKind::io, "cannot make a temporary folder ", name);
-    path = name;
-  }
-  TempDir(const TempDir&) = delete;
-  ~TempDir() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path, ignored);
-  }
-};
 
 // Runs with n threads until the end of the scope.
 struct Threads {

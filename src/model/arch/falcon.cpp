@@ -23,11 +23,7 @@ void read_falcon(Config& c, const Json& json) {
   c.qkv_bias = c.o_bias = c.mlp_bias = json.boolean("bias", false);
 }
 
-Program falcon_embedding(const Config& c) {
-  Builder b("transformer.");
-  b.output(b.embed(b.ids(), "word_embeddings", c.vocab, c.hidden));
-  return b.finish();
-}
+Program falcon_embedding(const Config& c) { return word_embedding(c, "transformer.", "word_embeddings"); }
 
 Program falcon_block(const Config& c, i64 layer) {
   Builder b(cat("transformer.h.", layer, "."));

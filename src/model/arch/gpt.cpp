@@ -56,11 +56,7 @@ void read_gptj(Config& c, const Json& json) {
   c.interleaved = c.mlp_bias = true;
 }
 
-Program gptj_embedding(const Config& c) {
-  Builder b("transformer.");
-  b.output(b.embed(b.ids(), "wte", c.vocab, c.hidden));
-  return b.finish();
-}
+Program gptj_embedding(const Config& c) { return word_embedding(c, "transformer.", "wte"); }
 
 Program gptj_block(const Config& c, i64 layer) {
   Builder b(cat("transformer.h.", layer, "."));

@@ -19,11 +19,7 @@ void read_gpt_neox(Config& c, const Json& json) {
   c.parallel = json.boolean("use_parallel_residual", true);
 }
 
-Program gpt_neox_embedding(const Config& c) {
-  Builder b("gpt_neox.");
-  b.output(b.embed(b.ids(), "embed_in", c.vocab, c.hidden));
-  return b.finish();
-}
+Program gpt_neox_embedding(const Config& c) { return word_embedding(c, "gpt_neox.", "embed_in"); }
 
 Program gpt_neox_block(const Config& c, i64 layer) {
   Builder b(cat("gpt_neox.layers.", layer, "."));

@@ -49,11 +49,7 @@ void read_smollm3(Config& c, const Json& json) {
   read_windows(c, json, window, [&](i64 layer) { return !c.layer_config(layer).rotates; });
 }
 
-Program llama_embedding(const Config& c) {
-  Builder b("model.");
-  b.output(b.embed(b.ids(), "embed_tokens", c.vocab, c.hidden, c.embed_scale));
-  return b.finish();
-}
+Program llama_embedding(const Config& c) { return word_embedding(c, "model.", "embed_tokens"); }
 
 Program llama_block(const Config& c, i64 layer) {
   Builder b(cat("model.layers.", layer, "."));

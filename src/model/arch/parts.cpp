@@ -55,6 +55,12 @@ int plain_mlp(Builder& b, const Config& c, int h, const char* up, const char* do
   return b.linear(h, down, c.hidden, c.mlp_bias, c.transposed);
 }
 
+Program word_embedding(const Config& c, const char* prefix, const char* table) {
+  Builder b(prefix);
+  b.output(b.embed(b.ids(), table, c.vocab, c.hidden, c.embed_scale));
+  return b.finish();
+}
+
 Program layer_norm_head(const Config& c, const char* norm, const char* head, bool bias) {
   Builder b("");
   b.output(b.linear(b.layer_norm(b.input(c.hidden), norm, c.norm_eps), head, c.vocab, bias));

@@ -1,4 +1,4 @@
-// The two halves of a block, as most families have them. Names are the checkpoint's, within the block.
+// The halves of a block and both ends of a model, as most families have them. Names are the checkpoint's, within the block.
 #pragma once
 #include "model/config.h"
 
@@ -19,6 +19,9 @@ int gated_mlp(Builder& b, const Config& c, int h);
 
 // Two linears and the activation between.
 int plain_mlp(Builder& b, const Config& c, int h, const char* up, const char* down);
+
+// The rows of one table, times embed_scale.
+Program word_embedding(const Config& c, const char* prefix, const char* table);
 
 // A last LayerNorm and the head.
 Program layer_norm_head(const Config& c, const char* norm, const char* head, bool bias = false);

@@ -3,6 +3,7 @@
 
 #include "cuda_lab.h"
 #include "model/executor.h"
+#include "model/rope.h"
 #include "model/program.h"
 #include "quant/signround.h"
 

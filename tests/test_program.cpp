@@ -6,6 +6,7 @@
 
 #include "dual.h"
 #include "model/executor.h"
+#include "model/rope.h"
 #include "model/explain.h"
 #include "model/family.h"
 #include "ops/cpu/cpu_backend.h"

@@ -45,10 +45,18 @@ Config read_config(const Json& json);
 
 // ---- for the readers of families
 
+// What holds where the key of a size is absent: transformers' defaults for the class. 0: the key must be there.
+struct Sizes {
+  i64 vocab = 0, hidden = 0, ffn = 0, layers = 0, heads = 0;  // ffn 0: 4 times hidden
+  i64 kv_heads = 0, head_dim = 0;                             // 0: as many as heads; hidden / heads. So they are where null
+  i64 positions = 2048;
+};
+
 // What the keys of a decoder are called, and what holds where one is absent.
 struct ConfigKeys {
+  Sizes sizes{};
   const char *hidden = "hidden_size", *layers = "num_hidden_layers", *heads = "num_attention_heads";
-  const char* ffn = "intermediate_size";         // null: 4 times hidden, as where the key is absent
+  const char* ffn = "intermediate_size";         // null: there is none, it is 4 times hidden
   const char* kv_heads = "num_key_value_heads";  // null: as many as heads
   const char* positions = "max_position_embeddings";
   const char* norm_eps = "rms_norm_eps";
@@ -56,10 +64,12 @@ struct ConfigKeys {
   const char* activation = "hidden_act";
   const char* default_activation = "silu";
   bool tied_head = false;
+  bool rotates = true;
   const char* rope_theta = "rope_theta";
   double default_theta = 10000;
   const char* rotary_share = nullptr;  // of a head's dimensions, those that rotate; null: all
   double default_share = 1;
+  i64 original_positions = 0;  // of the context before longrope stretched it; 0: as many as now
 };
 
 // Sizes, norm, activation, head and rotary positions. Throws as read_config.
@@ -70,14 +80,14 @@ double positive(const Json& json, const char* key, double fallback);
 double positive_or_none(const Json& json, const char* key, double fallback);  // 0: the key is null
 void refuse(const Json& json, const char* key);                               // if it is true
 
-const char* present(const Json& json, const char* key, const char* old_key);  // key if it is there, else old_key
+const char* present(const Json& json, const char* key, const char* other);  // key if it is there and not null, else other
 
 // Layers with a window of so many positions (0: none at all): those that layer_types calls "sliding_attention", or else, where
 // there is no such key, those that `windowed` names.
 template <class F>
 void read_windows(Config& c, const Json& json, i64 window, F windowed);
-void read_window_everywhere(Config& c, const Json& json, i64 fallback);  // sliding_window, which may be null or absent
-std::vector<bool> read_sliding(const Json& json, i64 layers);            // of layer_types; empty: there is no such key
+i64 read_window(const Json& json, i64 fallback);               // sliding_window: 0 where it is null, fallback where it is absent
+std::vector<bool> read_sliding(const Json& json, i64 layers);  // of layer_types; empty: there is no such key
 
 template <class F>
 void read_windows(Config& c, const Json& json, i64 window, F windowed) {
@@ -87,9 +97,6 @@ void read_windows(Config& c, const Json& json, i64 window, F windowed) {
     if (sliding.empty() ? windowed(i) : sliding[static_cast<size_t>(i)]) c.layer[static_cast<size_t>(i)].window = window;
 }
 
-// inv_freq[i] = theta^(-2i/d), rescaled as `scaling` says: none, "default", "linear", "llama3", "longrope". `json`: the whole
-// configuration, for the lengths of the context.
-RopeTable read_rope(const Json& json, const Json& scaling, double theta, i64 rotary_dim);
 const Json& object_or_empty(const Json& json, const char* key);
 
 }  // namespace signround

@@ -1,7 +1,5 @@
 #include "model/executor.h"
 
-#include <cmath>
-
 namespace signround {
 
 Executor::Executor(Backend& backend, const Program& program, const Plan& plan, void* arena, std::vector<Tensor> weights,
@@ -114,21 +112,6 @@ void Executor::backward_step(size_t index, Acc dw_acc) const {
       return;
     case Op::softcap: return backend_.softcap_bwd(d(0), p.acc[0], dy, y, a.cap);
   }
-}
-
-std::vector<float> rope_angles(const RopeTable& table, i64 tokens) {
-  const std::vector<double>& inv_freq = table.long_from > 0 && tokens > table.long_from ? table.long_inv_freq : table.inv_freq;
-  const size_t pairs = inv_freq.size();
-  std::vector<float> angles(static_cast<size_t>(tokens) * 2 * pairs);
-  for (i64 t = 0; t < tokens; ++t)
-    for (size_t i = 0; i < pairs; ++i) {
-      // The angle is rounded to f32 before its cosine is taken, as every implementation that trained such models does.
-      const float angle = static_cast<float>(t) * static_cast<float>(inv_freq[i]);
-      float* row = angles.data() + static_cast<size_t>(t) * 2 * pairs;
-      row[i] = static_cast<float>(std::cos(static_cast<double>(angle)) * table.scale);
-      row[pairs + i] = static_cast<float>(std::sin(static_cast<double>(angle)) * table.scale);
-    }
-  return angles;
 }
 
 }  // namespace signround

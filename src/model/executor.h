@@ -39,7 +39,4 @@ class Executor {
   std::vector<Tensor> weights_, rope_tables_, values_, grads_, wq_, dw_, scratch_;
 };
 
-// cos and sin of each position and pair: f32 [tokens, 2 * pairs], cos first.
-std::vector<float> rope_angles(const RopeTable& table, i64 tokens);
-
 }  // namespace signround

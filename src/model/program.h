@@ -49,11 +49,12 @@ struct WeightRef {
 };
 
 // Angles of the rotary embedding: position t turns pair i by t * inv_freq[i]; cos and sin are multiplied by scale. Sequences of
-// more than long_from positions have long_inv_freq instead, if there is one.
+// more than long_from positions (0: none) have long_inv_freq instead, or frequencies whose base theta grows with their length.
 struct RopeTable {
   std::vector<double> inv_freq, long_inv_freq;
   i64 long_from = 0;
   double scale = 1;
+  double growth = 0, theta = 0;  // growth 0: long_inv_freq
   friend bool operator==(const RopeTable&, const RopeTable&) = default;
 };
 

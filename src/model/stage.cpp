@@ -1,5 +1,7 @@
 #include "model/stage.h"
 
+#include "model/rope.h"
+
 namespace signround {
 
 Stage::Stage(Arena& arena, Backend& backend, const WeightSource& source, Program program, PlanOptions options,

@@ -6,7 +6,8 @@ namespace signround {
 
 void read_bloom(Config& c, const Json& json) {
   read_decoder(c, json,
-               {.hidden = present(json, "hidden_size", "n_embed"),
+               {.sizes = {.vocab = 250880, .hidden = 64, .layers = 2, .heads = 8},
+                .hidden = present(json, "n_embed", "hidden_size"),
                 .layers = present(json, "n_layer", "num_hidden_layers"),
                 .heads = present(json, "n_head", "num_attention_heads"),
                 .ffn = nullptr,
@@ -15,7 +16,8 @@ void read_bloom(Config& c, const Json& json) {
                 .norm_eps = "layer_norm_epsilon",
                 .default_eps = 1e-5,
                 .default_activation = "gelu_new",
-                .tied_head = true});
+                .tied_head = true,
+                .rotates = false});
   refuse(json, "apply_residual_connection_post_layernorm");
   c.alibi = c.qkv_bias = c.o_bias = c.mlp_bias = true;
 }

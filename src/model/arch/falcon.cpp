@@ -7,7 +7,9 @@ namespace signround {
 
 void read_falcon(Config& c, const Json& json) {
   read_decoder(c, json,
-               {.ffn = "ffn_hidden_size",
+               {.sizes = {.vocab = 65024, .hidden = 4544, .layers = 32, .heads = 71},
+                .hidden = present(json, "n_embed", "hidden_size"),
+                .ffn = "ffn_hidden_size",
                 .kv_heads = "num_kv_heads",
                 .norm_eps = "layer_norm_epsilon",
                 .default_eps = 1e-5,

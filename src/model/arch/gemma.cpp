@@ -4,20 +4,22 @@
 
 #include "model/arch/parts.h"
 #include "model/family.h"
+#include "model/rope.h"
 
 namespace signround {
 namespace {
 
 // Gemma's own files call the activation plain "gelu" in hidden_act and mean the tanh form; later ones have hidden_activation.
-void read_gemma_decoder(Config& c, const Json& json, double theta) {
+void read_gemma_decoder(Config& c, const Json& json, const Sizes& sizes, bool rotates = true) {
   const Json* activation = json.find("hidden_activation");
   const bool named = activation && !activation->is_null();
   const bool legacy = !named && json.string("hidden_act", "") == "gelu";
   read_decoder(c, json,
-               {.activation = named || legacy ? "hidden_activation" : "hidden_act",
+               {.sizes = sizes,
+                .activation = named || legacy ? "hidden_activation" : "hidden_act",
                 .default_activation = "gelu_pytorch_tanh",
                 .tied_head = true,
-                .default_theta = theta});
+                .rotates = rotates});
   refuse(json, "use_bidirectional_attention");
   c.norm_plus = 1;
   c.embed_scale = std::sqrt(static_cast<float>(c.hidden));
@@ -31,30 +33,37 @@ void read_gemma_later(Config& c, const Json& json, double attention_softcap, dou
   c.logit_softcap = static_cast<float>(positive_or_none(json, "final_logit_softcapping", logit_softcap));
 }
 
-i64 read_window(const Json& json) { return in_range(json, "sliding_window", 1, i64{1} << 32, 4096); }
-
 }  // namespace
 
-void read_gemma(Config& c, const Json& json) { read_gemma_decoder(c, json, 10000); }
+void read_gemma(Config& c, const Json& json) {
+  read_gemma_decoder(c, json,
+                     {.vocab = 256000, .hidden = 3072, .ffn = 24576, .layers = 28, .heads = 16, .kv_heads = 16, .head_dim = 256,
+                      .positions = 8192});
+}
 
 void read_gemma2(Config& c, const Json& json) {
-  read_gemma_decoder(c, json, 10000);
+  read_gemma_decoder(c, json,
+                     {.vocab = 256000, .hidden = 2304, .ffn = 9216, .layers = 26, .heads = 8, .kv_heads = 4, .head_dim = 256,
+                      .positions = 8192});
   read_gemma_later(c, json, 50, 30);
-  read_windows(c, json, read_window(json), [](i64 layer) { return layer % 2 == 0; });
+  read_windows(c, json, read_window(json, 4096), [](i64 layer) { return layer % 2 == 0; });
 }
 
 void read_gemma3(Config& c, const Json& json) {
-  read_gemma_decoder(c, json, 1e6);
+  read_gemma_decoder(c, json,
+                     {.vocab = 262208, .hidden = 2304, .ffn = 9216, .layers = 26, .heads = 8, .kv_heads = 4, .head_dim = 256,
+                      .positions = 1 << 17},
+                     false);
   read_gemma_later(c, json, 0, 0);
   c.qk_norm = QkNorm::head;
-  const char* key = json.find("sliding_window_pattern") ? "sliding_window_pattern" : "_sliding_window_pattern";
-  const i64 period = in_range(json, key, 1, 1 << 20, 6);
-  read_windows(c, json, read_window(json), [&](i64 layer) { return (layer + 1) % period != 0; });
+  const i64 period = in_range(json, "sliding_window_pattern", 1, 1 << 20, 6);
+  read_windows(c, json, read_window(json, 4096), [&](i64 layer) { return (layer + 1) % period != 0; });
   // Newer files have both tables in rope_parameters; older ones scale the global one alone.
   const Json& parameters = object_or_empty(json, "rope_parameters");
   const Json &global = object_or_empty(parameters, "full_attention"), &local = object_or_empty(parameters, "sliding_attention");
-  if (global.find("rope_theta")) c.rope = read_rope(json, global, positive(global, "rope_theta", 0), c.head_dim);
-  const double base = positive(json, "rope_local_base_freq", 10000);
+  const Json& older = object_or_empty(json, "rope_scaling");
+  const double theta = positive(json, "rope_theta", 1e6), base = positive(json, "rope_local_base_freq", 10000);
+  c.rope = read_rope(json, older.object().empty() ? global : older, positive(global, "rope_theta", theta), c.head_dim);
   c.local_rope = read_rope(json, local, positive(local, "rope_theta", base), c.head_dim);
 }
 

@@ -2,26 +2,31 @@
 // positions on neighbouring pairs of part of a head, attention and MLP side by side behind one LayerNorm.
 #include "model/arch/parts.h"
 #include "model/family.h"
+#include "model/rope.h"
 
 namespace signround {
 namespace {
 
-constexpr ConfigKeys kKeys{.hidden = "n_embd",
-                           .layers = "n_layer",
-                           .heads = "n_head",
-                           .ffn = "n_inner",
-                           .kv_heads = nullptr,
-                           .positions = "n_positions",
-                           .norm_eps = "layer_norm_epsilon",
-                           .default_eps = 1e-5,
-                           .activation = "activation_function",
-                           .default_activation = "gelu_new"};
+ConfigKeys keys_of(const Json& json, const Sizes& sizes) {
+  return {.sizes = sizes,
+          .hidden = present(json, "n_embd", "hidden_size"),
+          .layers = present(json, "n_layer", "num_hidden_layers"),
+          .heads = present(json, "n_head", "num_attention_heads"),
+          .ffn = "n_inner",
+          .kv_heads = nullptr,
+          .positions = present(json, "n_positions", "max_position_embeddings"),
+          .norm_eps = "layer_norm_epsilon",
+          .default_eps = 1e-5,
+          .activation = "activation_function",
+          .default_activation = "gelu_new"};
+}
 
 }  // namespace
 
 void read_gpt2(Config& c, const Json& json) {
-  ConfigKeys keys = kKeys;
+  ConfigKeys keys = keys_of(json, {.vocab = 50257, .hidden = 768, .layers = 12, .heads = 12, .positions = 1024});
   keys.tied_head = true;
+  keys.rotates = false;
   read_decoder(c, json, keys);
   refuse(json, "scale_attn_by_inverse_layer_idx");
   refuse(json, "add_cross_attention");
@@ -48,7 +53,9 @@ Program gpt2_block(const Config& c, i64 layer) {
 Program gpt2_head(const Config& c) { return layer_norm_head(c, "transformer.ln_f", c.tied_head ? "transformer.wte" : "lm_head"); }
 
 void read_gptj(Config& c, const Json& json) {
-  read_decoder(c, json, kKeys);
+  ConfigKeys keys = keys_of(json, {.vocab = 50400, .hidden = 4096, .layers = 28, .heads = 16});
+  keys.rotates = false;  // as below
+  read_decoder(c, json, keys);
   const Json* given = json.find("rotary_dim");
   const i64 rotary_dim = given && given->is_null() ? c.head_dim : in_range(json, "rotary_dim", 2, c.head_dim, 64);
   check(rotary_dim % 2 == 0, ErrorKind::bad_input, "rotary_dim ", rotary_dim, " is odd: rotary positions need pairs");

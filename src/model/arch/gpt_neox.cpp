@@ -7,7 +7,8 @@ namespace signround {
 
 void read_gpt_neox(Config& c, const Json& json) {
   read_decoder(c, json,
-               {.kv_heads = nullptr,
+               {.sizes = {.vocab = 50432, .hidden = 6144, .ffn = 24576, .layers = 44, .heads = 64},
+                .kv_heads = nullptr,
                 .norm_eps = "layer_norm_eps",
                 .default_eps = 1e-5,
                 .default_activation = "gelu",

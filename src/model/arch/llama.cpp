@@ -5,36 +5,53 @@
 namespace signround {
 
 void read_llama(Config& c, const Json& json) {
-  read_decoder(c, json);
+  read_decoder(c, json, {.sizes = {.vocab = 32000, .hidden = 4096, .ffn = 11008, .layers = 32, .heads = 32}});
   c.qkv_bias = c.o_bias = json.boolean("attention_bias", false);
   c.mlp_bias = json.boolean("mlp_bias", false);
 }
 
 // Mistral: every layer has a window.
 void read_mistral(Config& c, const Json& json) {
-  read_decoder(c, json);
-  read_window_everywhere(c, json, 4096);
+  read_decoder(c, json,
+               {.sizes = {.vocab = 32000, .hidden = 4096, .ffn = 14336, .layers = 32, .heads = 32, .kv_heads = 8,
+                          .positions = 1 << 17}});
+  c.layer.assign(static_cast<size_t>(c.layers), {.window = read_window(json, 4096)});
 }
 
-// Qwen 2 and 2.5: biases on q, k and v alone; the upper layers may have a window.
-void read_qwen2(Config& c, const Json& json) {
-  read_decoder(c, json);
-  c.qkv_bias = true;
-  const i64 window = json.boolean("use_sliding_window", false) ? in_range(json, "sliding_window", 1, i64{1} << 32, 4096) : 0;
+namespace {
+
+// What Qwen 2 and 3 share: the upper layers may have a window.
+void read_qwen(Config& c, const Json& json, i64 head_dim) {
+  read_decoder(c, json,
+               {.sizes = {.vocab = 151936, .hidden = 4096, .ffn = 22016, .layers = 32, .heads = 32, .kv_heads = 32,
+                          .head_dim = head_dim, .positions = 1 << 15}});
+  const i64 window = json.boolean("use_sliding_window", false) ? read_window(json, 4096) : 0;
   const i64 first = in_range(json, "max_window_layers", 0, 1 << 20, 28);
   read_windows(c, json, window, [&](i64 layer) { return layer >= first; });
 }
 
+}  // namespace
+
+// Qwen 2 and 2.5: biases on q, k and v alone.
+void read_qwen2(Config& c, const Json& json) {
+  read_qwen(c, json, 0);
+  c.qkv_bias = true;
+}
+
 // Qwen 3: a norm on each head of q and k instead of the biases.
 void read_qwen3(Config& c, const Json& json) {
-  read_qwen2(c, json);
+  read_qwen(c, json, 128);
   c.qkv_bias = c.o_bias = json.boolean("attention_bias", false);
   c.qk_norm = QkNorm::head;
 }
 
 // SmolLM 3: some layers, every fourth by default, do not rotate; those may have a window.
 void read_smollm3(Config& c, const Json& json) {
-  read_decoder(c, json, {.tied_head = true, .default_theta = 2e6});
+  read_decoder(c, json,
+               {.sizes = {.vocab = 128256, .hidden = 2048, .ffn = 11008, .layers = 36, .heads = 16, .kv_heads = 4,
+                          .positions = 1 << 15},
+                .tied_head = true,
+                .default_theta = 2e6});
   c.qkv_bias = c.o_bias = json.boolean("attention_bias", false);
   c.mlp_bias = json.boolean("mlp_bias", false);
   const Json* listed = json.find("no_rope_layers");
@@ -45,7 +62,7 @@ void read_smollm3(Config& c, const Json& json) {
   c.layer.resize(static_cast<size_t>(c.layers));
   for (size_t i = 0; i < c.layer.size(); ++i)
     c.layer[i].rotates = rotates ? (*rotates)[i].integer() != 0 : (static_cast<i64>(i) + 1) % interval != 0;
-  const i64 window = json.boolean("use_sliding_window", false) ? in_range(json, "sliding_window", 1, i64{1} << 32) : 0;
+  const i64 window = json.boolean("use_sliding_window", false) ? read_window(json, 0) : 0;
   read_windows(c, json, window, [&](i64 layer) { return !c.layer_config(layer).rotates; });
 }
 

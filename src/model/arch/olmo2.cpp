@@ -5,7 +5,8 @@
 namespace signround {
 
 void read_olmo2(Config& c, const Json& json) {
-  read_decoder(c, json);
+  read_decoder(c, json,
+               {.sizes = {.vocab = 50304, .hidden = 4096, .ffn = 11008, .layers = 32, .heads = 32}, .default_eps = 1e-5});
   c.qkv_bias = c.o_bias = json.boolean("attention_bias", false);
   c.qk_norm = QkNorm::all;
 }

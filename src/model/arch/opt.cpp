@@ -6,13 +6,15 @@ namespace signround {
 
 void read_opt(Config& c, const Json& json) {
   read_decoder(c, json,
-               {.ffn = "ffn_dim",
+               {.sizes = {.vocab = 50272, .hidden = 768, .ffn = 3072, .layers = 12, .heads = 12},
+                .ffn = "ffn_dim",
                 .kv_heads = nullptr,
                 .norm_eps = "layer_norm_eps",
                 .default_eps = 1e-5,
                 .activation = "activation_function",
                 .default_activation = "relu",
-                .tied_head = true});
+                .tied_head = true,
+                .rotates = false});
   check(json.integer("word_embed_proj_dim", c.hidden) == c.hidden, ErrorKind::bad_input,
         "word_embed_proj_dim differs from hidden_size, which is not supported");
   check(json.boolean("do_layer_norm_before", true), ErrorKind::bad_input,

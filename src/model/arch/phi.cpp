@@ -7,7 +7,8 @@ namespace signround {
 
 void read_phi(Config& c, const Json& json) {
   read_decoder(c, json,
-               {.norm_eps = "layer_norm_eps",
+               {.sizes = {.vocab = 51200, .hidden = 2048, .ffn = 8192, .layers = 24, .heads = 32},
+                .norm_eps = "layer_norm_eps",
                 .default_eps = 1e-5,
                 .default_activation = "gelu_new",
                 .rotary_share = "partial_rotary_factor",
@@ -29,8 +30,13 @@ Program phi_head(const Config& c) {
 }
 
 void read_phi3(Config& c, const Json& json) {
-  read_decoder(c, json, {.default_eps = 1e-5, .rotary_share = "partial_rotary_factor"});
-  read_window_everywhere(c, json, 0);
+  constexpr i64 kPositions = 4096;
+  read_decoder(c, json,
+               {.sizes = {.vocab = 32064, .hidden = 3072, .ffn = 8192, .layers = 32, .heads = 32, .positions = kPositions},
+                .default_eps = 1e-5,
+                .rotary_share = "partial_rotary_factor",
+                .original_positions = kPositions});
+  c.layer.assign(static_cast<size_t>(c.layers), {.window = read_window(json, 0)});
 }
 
 Program phi3_block(const Config& c, i64 layer) {

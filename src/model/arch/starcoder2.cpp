@@ -6,9 +6,14 @@ namespace signround {
 
 void read_starcoder2(Config& c, const Json& json) {
   read_decoder(c, json,
-               {.norm_eps = "norm_epsilon", .default_eps = 1e-5, .default_activation = "gelu_pytorch_tanh", .tied_head = true});
+               {.sizes = {.vocab = 49152, .hidden = 3072, .ffn = 12288, .layers = 30, .heads = 24, .kv_heads = 2,
+                          .positions = 4096},
+                .norm_eps = "norm_epsilon",
+                .default_eps = 1e-5,
+                .default_activation = "gelu_pytorch_tanh",
+                .tied_head = true});
   c.qkv_bias = c.o_bias = c.mlp_bias = json.boolean("use_bias", true);
-  read_window_everywhere(c, json, 0);
+  c.layer.assign(static_cast<size_t>(c.layers), {.window = read_window(json, 0)});
 }
 
 Program starcoder2_block(const Config& c, i64 layer) {

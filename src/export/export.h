@@ -24,6 +24,7 @@ struct ExportScheme {
   std::vector<std::string> skipped;                           // linear layers of the blocks that stay at 16 bits
   std::vector<std::pair<std::string, QuantSpec>> exceptions;  // layers with another grid
   std::string block_prefix;                                   // "model.layers"
+  bool transposed = false;                                    // the original holds linears as [in, out]; so does `fake`
   i64 iters = 0, nsamples = 0, seqlen = 0, batch_size = 0, accumulate = 1;
   std::optional<double> lr, minmax_lr;  // default 1/iters; minmax_lr default lr
 };

@@ -30,6 +30,7 @@ Json scheme_json(const ExportScheme& s) {
   json.set("skipped", std::move(skipped));
   json.set("exceptions", std::move(exceptions));
   json.set("block_prefix", s.block_prefix);
+  if (s.transposed) json.set("transposed", true);
   json.set("iters", s.iters);
   json.set("nsamples", s.nsamples);
   json.set("seqlen", s.seqlen);
@@ -46,6 +47,7 @@ ExportScheme scheme_of(const Json& json) {
   for (const Json& name : json.array("skipped")) s.skipped.push_back(name.string());
   for (const JsonMember& member : json.object("exceptions")) s.exceptions.emplace_back(member.key, get_spec(member.value));
   s.block_prefix = json.string("block_prefix");
+  s.transposed = json.boolean("transposed", false);
   s.iters = json.integer("iters");
   s.nsamples = json.integer("nsamples");
   s.seqlen = json.integer("seqlen");

@@ -43,10 +43,22 @@ Checkpoint::Checkpoint(const Path& path) : path_(path) {
 
 void Checkpoint::add_file(const Path& path) {
   const SafetensorsFile& file = files_.emplace_back(path);
-  for (const TensorInfo& tensor : file.tensors()) {
-    const auto [place, is_new] = tensors_.try_emplace(tensor.name, Entry{&file, &tensor});
-    check(is_new, ErrorKind::bad_input, path.string(), ": tensor ", quote(tensor.name), ": is in ",
-          place->second.file->path().filename().string(), " too");
+  for (const TensorInfo& tensor : file.tensors()) add(file, tensor);
+}
+
+void Checkpoint::add(const SafetensorsFile& file, TensorInfo tensor) {
+  const std::string name = tensor.name;
+  const auto [place, is_new] = tensors_.try_emplace(name, Entry{&file, std::move(tensor)});
+  check(is_new, ErrorKind::bad_input, file.path().string(), ": tensor ", quote(name), ": is in ",
+        place->second.file->path().filename().string(), " too");
+}
+
+void Checkpoint::rename(const std::function<std::string(const std::string&)>& new_name) {
+  std::map<std::string, Entry, std::less<>> before = std::move(tensors_);
+  tensors_.clear();
+  for (auto& [name, entry] : before) {
+    entry.tensor.name = new_name(name);
+    add(*entry.file, std::move(entry.tensor));
   }
 }
 
@@ -78,13 +90,13 @@ const Json& Checkpoint::config() const {
 
 std::vector<const TensorInfo*> Checkpoint::tensors() const {
   std::vector<const TensorInfo*> all;
-  for (const auto& [name, entry] : tensors_) all.push_back(entry.tensor);
+  for (const auto& [name, entry] : tensors_) all.push_back(&entry.tensor);
   return all;
 }
 
 const TensorInfo* Checkpoint::find(std::string_view name) const {
   const auto found = tensors_.find(name);
-  return found == tensors_.end() ? nullptr : found->second.tensor;
+  return found == tensors_.end() ? nullptr : &found->second.tensor;
 }
 
 const Checkpoint::Entry& Checkpoint::entry(std::string_view name) const {
@@ -93,17 +105,17 @@ const Checkpoint::Entry& Checkpoint::entry(std::string_view name) const {
   return found->second;
 }
 
-const TensorInfo& Checkpoint::at(std::string_view name) const { return *entry(name).tensor; }
+const TensorInfo& Checkpoint::at(std::string_view name) const { return entry(name).tensor; }
 const Path& Checkpoint::file_of(std::string_view name) const { return entry(name).file->path(); }
 
 void Checkpoint::read(std::string_view name, std::span<std::byte> out) const {
   const Entry& from = entry(name);
-  within(cat("tensor ", quote(name)), [&] { from.file->read(*from.tensor, out); });
+  within(cat("tensor ", quote(name)), [&] { from.file->read(from.tensor, out); });
 }
 
 void Checkpoint::read_part(std::string_view name, u64 first, std::span<std::byte> out) const {
   const Entry& from = entry(name);
-  within(cat("tensor ", quote(name)), [&] { from.file->read_part(*from.tensor, first, out); });
+  within(cat("tensor ", quote(name)), [&] { from.file->read_part(from.tensor, first, out); });
 }
 
 std::vector<Path> Checkpoint::side_files() const {

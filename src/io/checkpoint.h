@@ -2,6 +2,7 @@
 // small files that go with them. A single .safetensors file serves too, without a configuration.
 #pragma once
 #include <deque>
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -30,6 +31,9 @@ class Checkpoint {
   const TensorInfo& at(std::string_view name) const;    // Error{bad_input} if absent
   const Path& file_of(std::string_view name) const;
 
+  // Gives every tensor another name. Error{bad_input} if two come to have the same.
+  void rename(const std::function<std::string(const std::string&)>& new_name);
+
   // The bytes of a tensor as they are in the file: all of them, or out.size() of them from the byte `first` on.
   void read(std::string_view name, std::span<std::byte> out) const;
   void read_part(std::string_view name, u64 first, std::span<std::byte> out) const;
@@ -40,11 +44,12 @@ class Checkpoint {
  private:
   struct Entry {
     const SafetensorsFile* file;
-    const TensorInfo* tensor;
+    TensorInfo tensor;
   };
 
   void add_file(const Path& path);
   void add_shards(const Path& index);
+  void add(const SafetensorsFile& file, TensorInfo tensor);
   const Entry& entry(std::string_view name) const;
 
   Path path_;

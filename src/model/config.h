@@ -18,7 +18,8 @@ struct LayerConfig {
 };
 
 struct Config {
-  std::string architecture;  // "LlamaForCausalLM"
+  std::string architecture;      // "LlamaForCausalLM"
+  std::string base = "model.";  // of the names of tensors, in families that have models with other bases
   i64 hidden = 0, ffn = 0, layers = 0, heads = 0, kv_heads = 0, head_dim = 0, vocab = 0;
   i64 max_positions = 0;
   float norm_eps = 0, norm_plus = 0;  // norm_plus: 1 where norms store w - 1

@@ -12,6 +12,8 @@ static constexpr Family kFamilies[] = {
     {"GemmaForCausalLM", read_gemma, llama_embedding, llama_block, llama_head, "model.layers"},
     {"Gemma2ForCausalLM", read_gemma2, llama_embedding, gemma2_block, llama_head, "model.layers"},
     {"Gemma3ForCausalLM", read_gemma3, llama_embedding, gemma2_block, llama_head, "model.layers"},
+    {"Gemma3ForConditionalGeneration", read_gemma3_with_vision, llama_embedding, gemma2_block, llama_head,
+     "model.language_model.layers"},
     {"PhiForCausalLM", read_phi, llama_embedding, phi_block, phi_head, "model.layers"},
     {"Phi3ForCausalLM", read_phi3, llama_embedding, phi3_block, llama_head, "model.layers"},
     {"Starcoder2ForCausalLM", read_starcoder2, llama_embedding, starcoder2_block, starcoder2_head, "model.layers"},

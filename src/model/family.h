@@ -32,6 +32,7 @@ Program olmo2_block(const Config& c, i64 layer);
 void read_gemma(Config& c, const Json& json);
 void read_gemma2(Config& c, const Json& json);
 void read_gemma3(Config& c, const Json& json);
+void read_gemma3_with_vision(Config& c, const Json& json);
 Program gemma2_block(const Config& c, i64 layer);
 
 void read_gpt_neox(Config& c, const Json& json);

@@ -1,5 +1,6 @@
 #include "model/model.h"
 
+#include <algorithm>
 #include <cstring>
 #include <utility>
 
@@ -38,6 +39,24 @@ void require_shape(const std::string& name, const std::vector<i64>& found, const
         text_of(wanted));
 }
 
+// Files of a model saved without its head lack the base that all other names begin with, and those of text models among others
+// have them the other way round. What is written has the names of the class.
+void use_names_of(const Family& family, Checkpoint& checkpoint) {
+  const std::string blocks = family.block_prefix, base = blocks.substr(0, blocks.find('.') + 1);
+  constexpr std::string_view kText = "language_model.", kTextModel = "language_model.model.";
+  const auto any = [&](std::string_view start) {
+    const std::vector<const TensorInfo*> tensors = checkpoint.tensors();
+    return std::any_of(tensors.begin(), tensors.end(), [&](const TensorInfo* t) { return t->name.starts_with(start); });
+  };
+  if (any(base)) return;
+  const bool among_others = any(kText);
+  checkpoint.rename([&](const std::string& name) {
+    if (name.starts_with(kTextModel)) return base + std::string(kText) + name.substr(kTextModel.size());
+    if (name.starts_with(kText)) return name.substr(kText.size());  // the head
+    return among_others || name.starts_with("lm_head.") ? name : base + name;
+  });
+}
+
 // "model.layers.0.mlp.up_proj.weight" -> "model.layers.0.mlp.up_proj"
 std::string layer_of(const std::string& weight) { return weight.substr(0, weight.rfind('.')); }
 
@@ -48,6 +67,7 @@ Model::Model(const std::string& directory)
       config_(within((checkpoint_.path() / "config.json").string(), [&] { return read_config(checkpoint_.config()); })),
       family_(family_of(config_)),
       packed_(PackedWeights::described_by(checkpoint_.config())) {
+  use_names_of(family_, checkpoint_);
   check_shapes(family_.embedding(config_));
   for (i64 i = 0; i < config_.layers; ++i) check_shapes(family_.block(config_, i));
   check_shapes(family_.head(config_));

@@ -1,7 +1,5 @@
 #include "pipeline/layers.h"
 
-#include <algorithm>
-
 #include "quant/scheme.h"
 
 namespace signround {
@@ -32,9 +30,7 @@ LayerPlan plan_layers(const Model& model, const QuantizeOptions& options) {
       }
       plan.linears.push_back({name, w.rows, w.cols, specs.back(), model.weight_type(block.prefix + w.name)});
       names.push_back(name);
-      const std::vector<std::string>& formats = options.formats;
-      check(!w.transposed || !specs.back().quantized() || std::find(formats.begin(), formats.end(), "fake") == formats.end(),
-            ErrorKind::usage, "format fake cannot hold ", name, ": the checkpoint has its weight as [in, out]; use auto_round");
+      plan.scheme.transposed = plan.scheme.transposed || w.transposed;
     }
   }
   names.push_back("lm_head");  // never quantized: to ignore it is no mistake

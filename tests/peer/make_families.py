@@ -35,6 +35,7 @@ FAMILIES = {
     "gemma3": ("Gemma3", dict(head_dim=16, sliding_window=5, query_pre_attn_scalar=24, layer_types=WINDOWS,
                               rope_parameters=dict(full_attention=dict(rope_type="linear", factor=8.0, rope_theta=1e6),
                                                    sliding_attention=dict(rope_type="default", rope_theta=1e4)))),
+    "gemma3_vision": ("Gemma3", dict(head_dim=16, sliding_window=5, layer_types=WINDOWS)),
     "phi": ("Phi", dict(head_dim=None, partial_rotary_factor=0.5)),
     "phi3": ("Phi3", dict(sliding_window=9, original_max_position_embeddings=16,  # fewer than TOKENS: the long factors
                           rope_parameters=dict(rope_type="longrope", rope_theta=1e4, short_factor=[1.0, 1.1, 1.2, 1.3],
@@ -58,6 +59,9 @@ FAMILIES = {
     "baichuan_rope": ("Llama", HEADS),
     "baichuan_alibi": ("Llama", dict(HEADS, hidden_size=96, intermediate_size=32, num_attention_heads=6)),
 }
+
+
+VISION = dict(hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2, image_size=56, patch_size=14)
 
 
 def loud(model, seed):
@@ -107,7 +111,11 @@ def make(outdir, name):
     config_class = getattr(transformers, family + "TextConfig", None) or getattr(transformers, family + "Config")
     model_class = getattr(transformers, family + "ForCausalLM", None) or getattr(transformers, family + "LMHeadModel")
     folder = os.path.join(outdir, name)
-    model = model_class(config_class(**{k: v for k, v in {**SIZES, **options}.items() if v is not None}))
+    config = config_class(**{k: v for k, v in {**SIZES, **options}.items() if v is not None})
+    if name.endswith("_vision"):
+        model_class = getattr(transformers, family + "ForConditionalGeneration")
+        config = getattr(transformers, family + "Config")(text_config=config, vision_config=VISION, mm_tokens_per_image=4)
+    model = model_class(config)
     loud(model, 5)
     model.to(torch.bfloat16).save_pretrained(folder)
     if os.path.exists(os.path.join(folder, "generation_config.json")):

@@ -67,8 +67,16 @@ void read_gemma3(Config& c, const Json& json) {
   c.local_rope = read_rope(json, local, positive(local, "rope_theta", base), c.head_dim);
 }
 
+// Gemma 3 that sees: its text model is all that is tuned; what is beside it stays as it is.
+void read_gemma3_with_vision(Config& c, const Json& json) {
+  Json text = json.at("text_config");
+  text.set("tie_word_embeddings", json.boolean("tie_word_embeddings", true));
+  within("text_config", [&] { read_gemma3(c, text); });
+  c.base = "model.language_model.";
+}
+
 Program gemma2_block(const Config& c, i64 layer) {
-  Builder b(cat("model.layers.", layer, "."));
+  Builder b(cat(c.base, "layers.", layer, "."));
   const auto norm = [&](int x, const char* name) { return b.rms(x, name, c.norm_eps, c.norm_plus); };
   int x = b.input(c.hidden);
   x = b.add(x, norm(self_attention(b, c, layer, norm(x, "input_layernorm")), "post_attention_layernorm"));

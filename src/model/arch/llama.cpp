@@ -66,7 +66,7 @@ void read_smollm3(Config& c, const Json& json) {
   read_windows(c, json, window, [&](i64 layer) { return !c.layer_config(layer).rotates; });
 }
 
-Program llama_embedding(const Config& c) { return word_embedding(c, "model.", "embed_tokens"); }
+Program llama_embedding(const Config& c) { return word_embedding(c, c.base.c_str(), "embed_tokens"); }
 
 Program llama_block(const Config& c, i64 layer) {
   Builder b(cat("model.layers.", layer, "."));
@@ -79,8 +79,8 @@ Program llama_block(const Config& c, i64 layer) {
 
 Program llama_head(const Config& c) {
   Builder b("");
-  const int h = b.rms(b.input(c.hidden), "model.norm", c.norm_eps, c.norm_plus);
-  const int logits = b.linear(h, c.tied_head ? "model.embed_tokens" : "lm_head", c.vocab);
+  const int h = b.rms(b.input(c.hidden), c.base + "norm", c.norm_eps, c.norm_plus);
+  const int logits = b.linear(h, c.tied_head ? c.base + "embed_tokens" : "lm_head", c.vocab);
   b.output(c.logit_softcap > 0 ? b.softcap(logits, c.logit_softcap) : logits);
   return b.finish();
 }

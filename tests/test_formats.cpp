@@ -239,7 +239,8 @@ TEST_CASE("formats: configurations, layers with a grid of their own among them")
         R"({"num_bits":4,"type":"int","symmetric":true,"strategy":"channel","group_size":null,"dynamic":false})");
   CHECK(to_text(compressed_config.at("ignore")) == R"(["lm_head","model.layers.0.mlp.down_proj"])");
   CHECK(message_of(ErrorKind::usage, [&] { config_of("awq", {4, 64, false}, true); }) ==
-        "format awq has one grid for all layers, but model.layers.1.mlp.up_proj has another; the nearest is --format auto_round");
+        "format awq has one grid for all layers, but model.layers.1.mlp.up_proj has another; the nearest is to leave it at "
+        "16 bits (\"bits\": 16), or --format auto_round");
 }
 
 TEST_CASE("formats: what cannot be is refused with the nearest that can") {

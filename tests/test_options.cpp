@@ -44,6 +44,7 @@ TEST_CASE("options: an empty command line gives the pipeline's own defaults") {
   CHECK(typed.ids == own.ids);
   CHECK(typed.seed == own.seed);
   CHECK(typed.ignore_layers == own.ignore_layers);
+  CHECK(typed.layer_config == own.layer_config);
   CHECK(typed.device == own.device);
   CHECK(typed.precision == own.precision);
   CHECK(typed.force == own.force);

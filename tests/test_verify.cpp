@@ -180,6 +180,6 @@ TEST_CASE("loaders: the rule that decides") {
   const QuantSpec w4{4, 128, true}, plain{16, -1, true};
   const std::vector<PlannedLayer> mixed = {{"model.layers.0.mlp.up_proj", 256, 256, w4, DType::bf16},
                                            {"model.layers.0.mlp.gate_proj", 256, 256, plain, DType::bf16}};
-  CHECK(of(who_loads("gptq", mixed), "vLLM").rule == "model.layers.0.mlp.gate/up must be quantized alike");
+  CHECK(of(who_loads("gptq", mixed), "vLLM").rule == "the parts of model.layers.0.mlp.gate_up_proj must be quantized alike");
   CHECK(who_loads("fake", mixed).size() == 5);
 }

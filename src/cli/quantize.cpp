@@ -59,6 +59,9 @@ constexpr Flag kFlags[] = {
     {.name = "--ignore-layers", .kind = FlagKind::words, .value = "LIST",
      .help = "linear layers to leave as they are: names or parts of names, separated by commas",
      .example = "--ignore-layers down_proj"},
+    {.name = "--layer-config", .kind = FlagKind::text, .value = "FILE",
+     .help = "JSON with bits, group_size and sym of layers by name, part of a name or regular expression; 16: left alone",
+     .example = "--layer-config layers.json"},
     kDeviceFlag, kPrecisionFlag, kThreadsFlag,
     kMemoryFlag, kNoGraphFlag,
     kShardSizeFlag,
@@ -96,6 +99,9 @@ void print(const QuantizeOptions& options, const QuantizeReport& report) {
     put(cat("wrote ", report.outputs[i], "\n", loaders_text(report.loaders[i])));
   const std::string how = options.iters > 0 ? cat(options.iters, " steps a block") : "rounded to nearest";
   put(cat("  scheme   ", text_of(options.spec), ", ", how, "\n"));
+  if (report.grids.size() > 1)
+    for (const auto& [grid, layers] : report.grids)
+      put(cat("           ", grid, ": ", layers, layers == 1 ? " layer\n" : " layers\n"));
   put(cat("  weights  ", report.quantized_weights, " quantized, ", report.skipped.size(), " layers left as they were\n"));
   for (const std::string& layer : report.skipped) put(cat("           ", layer, "\n"));
   put(cat("  size     ", human_bytes(report.input_bytes), " -> ", human_bytes(report.output_bytes), "\n"));
@@ -103,7 +109,8 @@ void print(const QuantizeOptions& options, const QuantizeReport& report) {
 }
 
 void print_json(const QuantizeOptions& options, const QuantizeReport& report) {
-  Json blocks = Json::array({}), loaders = Json::array({});
+  Json blocks = Json::array({}), loaders = Json::array({}), grids = Json::object({});
+  for (const auto& [grid, layers] : report.grids) grids.set(grid, layers);
   for (const std::vector<Verdict>& verdicts : report.loaders) loaders.push(loaders_json(verdicts));
   for (const BlockReport& block : report.blocks) blocks.push(block_json(block));
   put_json(Json::object({{"outputs", list_json(report.outputs)},
@@ -111,6 +118,7 @@ void print_json(const QuantizeOptions& options, const QuantizeReport& report) {
                          {"bits", options.spec.bits},
                          {"group_size", options.spec.group},
                          {"sym", options.spec.symmetric},
+                         {"grids", grids},
                          {"iters", options.iters},
                          {"quantized_weights", report.quantized_weights},
                          {"input_bytes", report.input_bytes},
@@ -190,6 +198,7 @@ QuantizeOptions quantize_options(const Arguments& args) {
   o.ids = args.text("--ids");
   o.seed = args.integer("--seed");
   o.ignore_layers = args.words("--ignore-layers");
+  o.layer_config = args.text("--layer-config");
   o.device = args.text("--device");
   o.precision = precision_of(args);
   o.memory = memory_of(args);

@@ -10,7 +10,7 @@ class Awq final : public Exporter {
   explicit Awq(const ExportScheme& scheme) : scheme_(scheme) {
     for (const auto& [name, spec] : scheme.exceptions)
       fail(ErrorKind::usage, "format awq has one grid for all layers, but ", name,
-           " has another; the nearest is --format auto_round");
+           " has another; the nearest is to leave it at 16 bits (\"bits\": 16), or --format auto_round");
   }
 
   void require(const std::string& name, i64 rows, i64 cols, const QuantSpec& spec) const override {

@@ -23,6 +23,14 @@ std::string model_card(const Manifest& m, const std::vector<Verdict>& loaders, c
   const auto row = [&](std::string_view key, const std::string& value) { text += cat("| ", key, " | ", value, " |\n"); };
   row("format", m.format);
   row("scheme", scheme_text(s.spec));
+  if (!s.exceptions.empty()) {
+    std::map<std::string, i64> grids;
+    for (const auto& [name, spec] : s.exceptions) ++grids[scheme_text(spec)];
+    std::string text_of_grids;
+    for (const auto& [grid, count] : grids)
+      text_of_grids += cat(text_of_grids.empty() ? "" : "; ", count, count == 1 ? " layer: " : " layers: ", grid);
+    row("but", text_of_grids);
+  }
   row("layers", cat(m.layers.size(), " quantized, ", s.skipped.size(), " left at 16 bits"));
   if (s.iters > 0) {
     row("tuning", cat(s.iters, " steps a block, ", s.nsamples, " samples of ", s.seqlen, " tokens, batches of ", s.batch_size));

@@ -1,5 +1,6 @@
 #include "export/compressed_tensors.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "export/packed_int32.h"
@@ -64,11 +65,17 @@ class CompressedTensors final : public Exporter {
     return out;
   }
 
-  // One grid: it is that of all linear layers but the ignored ones. Layers that differ are targets by name, and first.
+  // A group for each grid. That of most layers is for all linear ones but the ignored; layers that differ are targets by name,
+  // which readers look for first.
   void configure(Json& config) const override {
     Json groups = Json::object({}), ignored = Json::array({"lm_head"});
-    for (const auto& [name, spec] : scheme_.exceptions)
-      groups.set(cat("group_", groups.object().size()), describe_group(spec, Json::array({name})));
+    std::vector<std::pair<QuantSpec, Json>> own;
+    for (const auto& [name, spec] : scheme_.exceptions) {
+      auto same = std::find_if(own.begin(), own.end(), [&, &s = spec](const auto& group) { return group.first == s; });
+      if (same == own.end()) same = own.emplace(own.end(), spec, Json::array({}));
+      same->second.push(name);
+    }
+    for (auto& [spec, targets] : own) groups.set(cat("group_", groups.object().size()), describe_group(spec, std::move(targets)));
     groups.set(cat("group_", groups.object().size()), describe_group(scheme_.spec, Json::array({"Linear"})));
     for (const std::string& name : scheme_.skipped) ignored.push(name);
     config.set("quantization_config", Json::object({{"quant_method", "compressed-tensors"},

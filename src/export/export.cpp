@@ -14,8 +14,8 @@ namespace signround {
 namespace {
 
 template <GgmlType type>
-std::unique_ptr<Exporter> gguf(const ExportScheme&) {
-  return make_gguf_exporter(type);
+std::unique_ptr<Exporter> gguf(const ExportScheme& scheme) {
+  return make_gguf_exporter(type, scheme);
 }
 
 }  // namespace
@@ -33,6 +33,14 @@ std::vector<EncodedTensor> empty_tensors(std::vector<TensorInfo> infos) {
     tensors.push_back({std::move(info), std::move(bytes)});
   }
   return tensors;
+}
+
+std::string fused_name(const std::string& layer) {
+  const std::size_t dot = layer.rfind('.') + 1;
+  const std::string_view last = std::string_view(layer).substr(dot);
+  if (last == "q_proj" || last == "k_proj" || last == "v_proj") return layer.substr(0, dot) + "qkv_proj";
+  if (last == "gate_proj" || last == "up_proj") return layer.substr(0, dot) + "gate_up_proj";
+  return "";
 }
 
 void use_float16(Json& config) { config.set(config.find("dtype") ? "dtype" : "torch_dtype", "float16"); }

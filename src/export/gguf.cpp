@@ -24,6 +24,12 @@ const Bridge& bridge_of(GgmlType type) {
   fail(ErrorKind::bug, "no grid for the type ", static_cast<u32>(type));
 }
 
+const Bridge* bridge_for(const QuantSpec& spec) {
+  for (const Bridge& b : kBridges)
+    if (b.bits == spec.bits && b.symmetric == spec.symmetric) return &b;
+  return nullptr;
+}
+
 void put_half(u8* at, f16 value) { std::memcpy(at, &value, sizeof value); }
 f16 get_half(const u8* at) {
   f16 value;
@@ -80,34 +86,36 @@ void decode_block(GgmlType type, const u8* block, u8* code, f16& scale, int& zer
 // A layer is one tensor here, P.weight, U8 [out, bytes of a row]: the container gives it its name and type.
 class Gguf final : public Exporter {
  public:
-  explicit Gguf(GgmlType type) : bridge_(bridge_of(type)), block_(block_of(type)) {}
+  Gguf(GgmlType type, const ExportScheme& scheme) : type_(type), scheme_(scheme) {}
 
   void require(const std::string& name, i64, i64 cols, const QuantSpec& spec) const override {
-    const Bridge* fitting = nullptr;
-    for (const Bridge& b : kBridges)
-      if (b.bits == spec.bits && b.symmetric == spec.symmetric) fitting = &b;
-    check(&bridge_ == fitting, ErrorKind::usage, name, ": format ", bridge_.format, " holds ", bridge_.bits, " bits, ",
-          bridge_.symmetric ? "symmetric" : "asymmetric", "; the nearest for this grid is --format ",
+    const Bridge &bridge = bridge_of(type_of(name)), *fitting = bridge_for(spec);
+    check(&bridge == fitting, ErrorKind::usage, name, ": format ", bridge.format, " holds ", bridge.bits, " bits, ",
+          bridge.symmetric ? "symmetric" : "asymmetric", "; the nearest for this grid is --format ",
           fitting ? fitting->format : "auto_round");
+    const GgmlBlock block = block_of(bridge.type);
     const i64 group = spec.group_of(cols);
-    check(cols % block_.values == 0 && group % block_.values == 0, ErrorKind::usage, name, ": format ", bridge_.format,
-          " has blocks of ", block_.values, ", and ", cols, " inputs in groups of ", group,
+    check(cols % block.values == 0 && group % block.values == 0, ErrorKind::usage, name, ": format ", bridge.format,
+          " has blocks of ", block.values, ", and ", cols, " inputs in groups of ", group,
           " are not made of them; the nearest is ",
-          cols % block_.values == 0 ? cat("--group-size ", block_.values) : "--ignore-layers " + name);
+          cols % block.values == 0 ? cat("--group-size ", block.values) : "--ignore-layers " + name);
   }
 
   std::vector<TensorInfo> layout(const std::string& name, i64 rows, i64 cols, const QuantSpec&, DType) const override {
-    return {tensor_info(name + ".weight", DType::u8, {rows, cols / block_.values * block_.bytes})};
+    const GgmlBlock block = block_of(type_of(name));
+    return {tensor_info(name + ".weight", DType::u8, {rows, cols / block.values * block.bytes})};
   }
 
   std::vector<EncodedTensor> encode(const QuantizedLinear& layer) const override {
     std::vector<EncodedTensor> out = empty_tensors(layout(layer.name, layer.rows, layer.cols, layer.spec, layer.weight_type));
     const i64 group = layer.spec.group_of(layer.cols), groups = layer.groups();
+    const GgmlType type = type_of(layer.name);
+    const GgmlBlock size = block_of(type);
     u8* block = out[0].bytes.data();
     for (i64 row = 0; row < layer.rows; ++row)
-      for (i64 c = 0; c < layer.cols; c += block_.values, block += block_.bytes) {
+      for (i64 c = 0; c < layer.cols; c += size.values, block += size.bytes) {
         const std::size_t g = static_cast<std::size_t>(row * groups + c / group);
-        encode_block(bridge_.type, block, layer.codes.data() + row * layer.cols + c, layer.scale[g], layer.zero[g]);
+        encode_block(type, block, layer.codes.data() + row * layer.cols + c, layer.scale[g], layer.zero[g]);
       }
     return out;
   }
@@ -115,13 +123,17 @@ class Gguf final : public Exporter {
   void configure(Json&) const override {}
 
  private:
-  const Bridge& bridge_;
-  const GgmlBlock block_;
+  GgmlType type_of(const std::string& layer) const { return gguf_type(type_, scheme_, layer); }
+
+  const GgmlType type_;
+  const ExportScheme scheme_;
 };
 
 }  // namespace
 
-std::unique_ptr<Exporter> make_gguf_exporter(GgmlType type) { return std::make_unique<Gguf>(type); }
+std::unique_ptr<Exporter> make_gguf_exporter(GgmlType type, const ExportScheme& scheme) {
+  return std::make_unique<Gguf>(type, scheme);
+}
 
 bool is_gguf(const std::string& format) { return format.starts_with("gguf:"); }
 
@@ -129,6 +141,17 @@ GgmlType gguf_type(const std::string& format) {
   for (const Bridge& b : kBridges)
     if (b.format == format) return b.type;
   fail(ErrorKind::usage, "format \"", format, "\" is not known");
+}
+
+GgmlType gguf_type(GgmlType type, const ExportScheme& scheme, const std::string& layer) {
+  for (const auto& [name, spec] : scheme.exceptions) {
+    if (name != layer) continue;
+    const Bridge* bridge = bridge_for(spec);
+    check(bridge != nullptr, ErrorKind::usage, name, ": format gguf has no blocks of ", spec.bits, " bits, ",
+          spec.symmetric ? "symmetric" : "asymmetric", "; the nearest is 4 or 8 bits for this layer, or --format auto_round");
+    return bridge->type;
+  }
+  return type;
 }
 
 QuantizedLinear decode_gguf(GgmlType type, std::span<const std::byte> bytes, const std::string& name, i64 rows, i64 cols,

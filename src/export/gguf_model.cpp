@@ -58,7 +58,9 @@ class GgufModel final : public ModelWriter {
     if (!rope_factors_.empty())
       tensors.push_back({kRopeFactors, GgmlType::f32, {static_cast<i64>(rope_factors_.size())}, 0, 0});
     for (const PlannedLayer& layer : request.layers)
-      if (layer.spec.quantized()) tensors.push_back({gguf_name(layer.name + ".weight"), type_, {layer.rows, layer.cols}, 0, 0});
+      if (layer.spec.quantized())
+        tensors.push_back({gguf_name(layer.name + ".weight"), gguf_type(type_, request.scheme, layer.name),
+                           {layer.rows, layer.cols}, 0, 0});
     for (const TensorInfo* tensor : request.source.tensors()) {
       if (request.replaced.contains(tensor->name) || (config_.tied_head && tensor->name.starts_with("lm_head."))) continue;
       const std::string name = gguf_name(tensor->name);

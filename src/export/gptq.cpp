@@ -1,6 +1,8 @@
 #include "export/gptq.h"
 
+#include <algorithm>
 #include <cstring>
+#include <map>
 
 #include "export/packed_int32.h"
 
@@ -51,19 +53,37 @@ class Gptq final : public Exporter {
                            {"true_sequential", false},
                            {"damp_percent", 0.01},
                            {"lm_head", false}});
-    Json dynamic = Json::object({});
-    for (const std::string& name : scheme_.skipped) dynamic.set("-:" + pattern_of(name), Json::object({}));
-    for (const auto& [name, spec] : scheme_.exceptions)
-      dynamic.set("+:" + pattern_of(name), Json::object({{"bits", spec.bits},
-                                                         {"group_size", group_size(spec)},
-                                                         {"sym", spec.symmetric}}));
-    if (!dynamic.object().empty()) q.set("dynamic", std::move(dynamic));
+    if (Json own = dynamic(); !own.object().empty()) q.set("dynamic", std::move(own));
     use_float16(config);
     config.set("quantization_config", std::move(q));
   }
   std::string config_file() const override { return "quantize_config.json"; }
 
  private:
+  // Layers with a grid of their own ("+:") and those left alone ("-:"), by patterns. gptqmodel looks for each layer by its name,
+  // vLLM and SGLang for what they join q, k and v, gate and up to: that name too, if all its parts are alike.
+  Json dynamic() const {
+    std::vector<std::pair<std::string, Json>> own;  // null: left alone
+    for (const std::string& name : scheme_.skipped) own.emplace_back(name, Json());
+    for (const auto& [name, spec] : scheme_.exceptions)
+      own.emplace_back(name, Json::object({{"bits", spec.bits}, {"group_size", group_size(spec)}, {"sym", spec.symmetric}}));
+    Json dynamic = Json::object({});
+    const auto add = [&](const std::string& name, const Json& keys) {
+      dynamic.set((keys.is_null() ? "-:" : "+:") + pattern_of(name), keys.is_null() ? Json::object({}) : keys);
+    };
+    std::map<std::string, std::vector<Json>> fused;
+    for (const auto& [name, keys] : own) {
+      add(name, keys);
+      if (const std::string joined = fused_name(name); !joined.empty()) fused[joined].push_back(keys);
+    }
+    for (const auto& [name, parts] : fused) {
+      const std::size_t all = name.ends_with("qkv_proj") ? 3 : 2;
+      const bool alike = std::all_of(parts.begin(), parts.end(), [&, &p = parts](const Json& keys) { return keys == p[0]; });
+      if (alike && parts.size() == all) add(name, parts[0]);
+    }
+    return dynamic;
+  }
+
   const ExportScheme scheme_;
   const int version_;
 };

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 #include <string_view>
 
 namespace signround {
@@ -9,13 +10,13 @@ namespace {
 
 enum class Grid { any, sym, asym };
 
-// An engine reads a format if one of its rows admits every quantized layer. Sources: the engines' code and documents as of
+// An engine reads a format if for every quantized layer one of its rows admits it. Sources: the engines' code and documents as of
 // autumn 2026.
 struct Row {
   std::string_view engine, formats;  // formats between commas; "gguf" is all of them
   std::string_view bits;             // digits
   Grid grid;
-  bool marlin;  // groups of -1, 32, 64 or 128, outputs a multiple of 64, inputs of 128; q/k/v and gate/up alike
+  bool marlin;  // groups of -1, 32, 64 or 128, outputs a multiple of 64, inputs of 128
   std::string_view needs;
 };
 
@@ -47,36 +48,68 @@ bool lists(std::string_view formats, std::string_view format) {
   return cat(",", formats, ",").find(cat(",", family, ",")) != std::string::npos;
 }
 
-// Layers that engines join into one: "model.layers.0.self_attn.q_proj" -> "model.layers.0.self_attn.qkv".
-std::string joined(const std::string& name) {
-  const std::size_t dot = name.rfind('.') + 1;
-  const std::string_view last = std::string_view(name).substr(dot);
-  if (last == "q_proj" || last == "k_proj" || last == "v_proj") return name.substr(0, dot) + "q/k/v";
-  if (last == "gate_proj" || last == "up_proj") return name.substr(0, dot) + "gate/up";
-  return name;
+// Why the row does not admit the layer; empty if it does.
+std::string objection(const Row& row, const PlannedLayer& layer) {
+  const QuantSpec& s = layer.spec;
+  if (row.bits.find(static_cast<char>('0' + s.bits)) == std::string_view::npos) return cat("not at ", s.bits, " bits");
+  if (row.grid != Grid::any && s.symmetric != (row.grid == Grid::sym))
+    return cat("not with ", s.symmetric ? "a symmetric" : "an asymmetric", " grid of ", s.bits, " bits");
+  if (!row.marlin) return "";
+  constexpr i64 kGroups[] = {-1, 32, 64, 128};
+  if (std::find(std::begin(kGroups), std::end(kGroups), group_size(s)) == std::end(kGroups))
+    return cat("not in groups of ", s.group);
+  if (layer.rows % 64 != 0) return cat(layer.name, " has ", layer.rows, " outputs, no multiple of 64");
+  if (layer.cols % 128 != 0) return cat(layer.name, " has ", layer.cols, " inputs, no multiple of 128");
+  return "";
 }
 
-// Why the row does not admit the layers; empty if it does.
-std::string objection(const Row& row, const std::vector<PlannedLayer>& layers) {
-  std::map<std::string, QuantSpec> parts;
+// Why the engine does not take the layers together, whatever each of them is; empty if it does.
+std::string joint_objection(std::string_view engine, const std::string& format, const std::vector<PlannedLayer>& layers) {
+  if (format == "fake" || format.starts_with("gguf")) return "";
+  const bool serves = engine == "vLLM" || engine == "SGLang";
+  std::map<std::string, QuantSpec> fused;
+  const PlannedLayer* first = nullptr;
   for (const PlannedLayer& layer : layers) {
-    const QuantSpec& s = layer.spec;
-    if (row.marlin) {
-      const auto [part, is_new] = parts.try_emplace(joined(layer.name), s);
-      if (!is_new && !(part->second == s)) return cat(part->first, " must be quantized alike");
+    if (const std::string name = fused_name(layer.name); serves && !name.empty()) {
+      const auto [part, is_new] = fused.try_emplace(name, layer.spec);
+      if (!is_new && !(part->second == layer.spec)) return cat("the parts of ", name, " must be quantized alike");
     }
-    if (!s.quantized()) continue;
-    if (row.bits.find(static_cast<char>('0' + s.bits)) == std::string_view::npos) return cat("not at ", s.bits, " bits");
-    if (row.grid != Grid::any && s.symmetric != (row.grid == Grid::sym))
-      return cat("not with ", s.symmetric ? "a symmetric" : "an asymmetric", " grid of ", s.bits, " bits");
-    if (!row.marlin) continue;
-    constexpr i64 kGroups[] = {-1, 32, 64, 128};
-    if (std::find(std::begin(kGroups), std::end(kGroups), group_size(s)) == std::end(kGroups))
-      return cat("not in groups of ", s.group);
-    if (layer.rows % 64 != 0) return cat(layer.name, " has ", layer.rows, " outputs, no multiple of 64");
-    if (layer.cols % 128 != 0) return cat(layer.name, " has ", layer.cols, " inputs, no multiple of 128");
+    if (engine == "TensorRT-LLM" && !(layer.spec == layers[0].spec))
+      return cat("one grid for all layers, but ", layer.name, " has another than ", layers[0].name);
+    if (!layer.spec.quantized()) continue;
+    if (!first) first = &layer;
+    // Its packing for such a model is the one that they do not know (export/auto_round.cpp).
+    if (serves && format == "auto_round" && layer.spec.symmetric != first->spec.symmetric)
+      return "not with symmetric and asymmetric layers in one model";
   }
   return "";
+}
+
+// Whether each layer is admitted by one of the engine's rows for the format: an engine chooses its kernels by layer.
+Verdict verdict_of(std::string_view engine, const std::string& format, const std::vector<PlannedLayer>& layers) {
+  std::set<const Row*> used;
+  for (const PlannedLayer& layer : layers) {
+    if (!layer.spec.quantized()) continue;
+    std::string against = cat("does not read ", format);
+    std::size_t furthest = 0;  // the objection of the row that came closest: one about bits says least
+    const Row* admits = nullptr;
+    for (const Row& row : kRows) {
+      if (admits || row.engine != engine || !lists(row.formats, format)) continue;
+      const std::string why = objection(row, layer);
+      const std::size_t far = why.starts_with("not at") ? 1 : why.starts_with("not with") ? 2 : 3;
+      if (why.empty()) admits = &row;
+      else if (far > furthest) against = why, furthest = far;
+    }
+    if (!admits) return {std::string(engine), false, against};
+    used.insert(admits);
+  }
+  if (const std::string against = joint_objection(engine, format, layers); !against.empty())
+    return {std::string(engine), false, against};
+  std::string rule;
+  for (const Row& row : kRows)
+    if (const bool said = rule.find(row.needs) != std::string::npos; used.contains(&row) && !said)
+      rule += cat(rule.empty() ? "with " : " and ", row.needs);
+  return {std::string(engine), true, rule};
 }
 
 }  // namespace
@@ -85,18 +118,8 @@ std::vector<Verdict> who_loads(const std::string& format, std::vector<PlannedLay
   // The first objection is told: let it not depend on the order in which the layers come.
   std::sort(layers.begin(), layers.end(), [](const PlannedLayer& a, const PlannedLayer& b) { return a.name < b.name; });
   std::vector<Verdict> verdicts;
-  for (const char* engine : {"vLLM", "SGLang", "transformers", "llama.cpp", "TensorRT-LLM"}) {
-    Verdict& verdict = verdicts.emplace_back(Verdict{engine, false, cat("does not read ", format)});
-    std::size_t furthest = 0;  // the objection of the row that came closest: one about bits says least
-    for (const Row& row : kRows) {
-      if (verdict.loads || row.engine != engine || !lists(row.formats, format)) continue;
-      const std::string against = objection(row, layers);
-      verdict.loads = against.empty();
-      const std::size_t far = against.starts_with("not at") ? 1 : against.starts_with("not with") ? 2 : 3;
-      if (verdict.loads) verdict.rule = cat("with ", row.needs);
-      else if (far > furthest) verdict.rule = against, furthest = far;
-    }
-  }
+  for (const char* engine : {"vLLM", "SGLang", "transformers", "llama.cpp", "TensorRT-LLM"})
+    verdicts.push_back(verdict_of(engine, format, layers));
   return verdicts;
 }
 

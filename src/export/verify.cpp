@@ -72,7 +72,6 @@ void verify_gguf(const Path& path, const Manifest& manifest) {
   const GgufFile file(path);
   const Config config = read_config(manifest.config);
   const GgufArchitecture& architecture = gguf_architecture(config);
-  const GgmlType type = gguf_type(manifest.format);
   std::map<std::string, const GgufTensor*> tensors;
   for (const GgufTensor& tensor : file.tensors()) {
     require(manifest.tensors.contains(tensor.name), "tensor ", quote(tensor.name), ": was not written by this program");
@@ -81,7 +80,8 @@ void verify_gguf(const Path& path, const Manifest& manifest) {
   for (const auto& [name, digest] : manifest.tensors) require(tensors.contains(name), "tensor ", quote(name), ": is missing");
   for (const auto& [name, layer] : manifest.layers) {
     const GgufTensor& tensor = *tensors.at(gguf_name(name + ".weight"));
-    require(tensor.type == type, "tensor ", quote(tensor.name), ": is of another type than ", manifest.format);
+    const GgmlType type = gguf_type(gguf_type(manifest.format), manifest.scheme, name);
+    require(tensor.type == type, "tensor ", quote(tensor.name), ": is of another type than its grid has in ", manifest.format);
     std::vector<std::byte> bytes = file.read(tensor);
     if (architecture.permuted && rotates(name + ".weight")) bytes = to_halves(bytes, layer.rows, config.head_dim);
     require_grid(decode_gguf(type, bytes, name, layer.rows, layer.cols, layer.spec, layer.weight_type), layer, name);

@@ -1,5 +1,6 @@
 #include "pipeline/layers.h"
 
+#include "quant/layer_rules.h"
 #include "quant/scheme.h"
 
 namespace signround {
@@ -12,6 +13,7 @@ i64 LayerPlan::quantized_weights() const {
 
 LayerPlan plan_layers(const Model& model, const QuantizeOptions& options) {
   constexpr QuantSpec kPlain{.bits = 16, .group = -1, .symmetric = true};
+  const LayerRules own = options.layer_config.empty() ? LayerRules() : LayerRules::read(options.layer_config);
   LayerPlan plan;
   std::vector<std::string> names;
   for (i64 i = 0; i < model.config().layers; ++i) {
@@ -21,9 +23,13 @@ LayerPlan plan_layers(const Model& model, const QuantizeOptions& options) {
       specs.push_back(kPlain);
       if (!w.linear) continue;
       const std::string name = block.layer_name(w);
-      const std::string reason = reason_to_skip(name, w.rows, w.cols, options.ignore_layers);
+      const LayerRules::Rule* rule = own.rule_for(name);
+      const QuantSpec spec = rule ? rule->applied_to(options.spec) : options.spec;
+      std::string reason = reason_to_skip(name, w.rows, w.cols, options.ignore_layers);
+      if (reason.empty() && !spec.quantized()) reason = cat("left alone by ", quote(rule->key), " of --layer-config");
       if (reason.empty()) {
-        specs.back() = options.spec;
+        specs.back() = spec;
+        if (!(spec == options.spec)) plan.scheme.exceptions.emplace_back(name, spec);
       } else {
         plan.skipped.push_back(cat(name, ": ", reason));
         plan.scheme.skipped.push_back(name);
@@ -35,6 +41,7 @@ LayerPlan plan_layers(const Model& model, const QuantizeOptions& options) {
   }
   names.push_back("lm_head");  // never quantized: to ignore it is no mistake
   check_ignored(options.ignore_layers, names);
+  own.check_keys(names);
   check(plan.quantized_weights() > 0, ErrorKind::usage, "no linear layer is left to quantize: all ", plan.linears.size(),
         " are ignored or have sides that are no multiples of 32");
   plan.scheme.spec = options.spec;

@@ -19,7 +19,8 @@ struct LayerPlan {
   i64 quantized_weights() const;
 };
 
-// Throws Error{usage} if ignore_layers names nothing, or if nothing is left to quantize.
+// Throws Error{usage} if ignore_layers names nothing, or if nothing is left to quantize; Error{bad_input} for a file of
+// options.layer_config that is not right.
 LayerPlan plan_layers(const Model& model, const QuantizeOptions& options);
 
 }  // namespace signround

@@ -10,6 +10,7 @@
 #include "pipeline/chain.h"
 #include "pipeline/layers.h"
 #include "pipeline/read_ahead.h"
+#include "quant/scheme.h"
 
 namespace signround {
 namespace {
@@ -72,6 +73,8 @@ class Run {
       report_.output_bytes += static_cast<i64>(writer->bytes());
     }
     report_.skipped = layers_.skipped;
+    for (const PlannedLayer& layer : layers_.linears)
+      if (layer.spec.quantized()) ++report_.grids[text_of(layer.spec)];
     report_.quantized_weights = layers_.quantized_weights();
     for (const TensorInfo* tensor : model_.checkpoint().tensors()) report_.input_bytes += static_cast<i64>(tensor->bytes);
     report_.device = backend_->name();

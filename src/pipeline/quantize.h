@@ -3,6 +3,7 @@
 #pragma once
 #include <atomic>
 #include <functional>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -24,6 +25,7 @@ struct QuantizeOptions {
   std::string ids;                  // path of an ids file instead of a text
   i64 seed = 42;
   std::vector<std::string> ignore_layers;  // exact names or parts of names
+  std::string layer_config;                // path of the file that quant/layer_rules.h describes; empty: none
   std::string device = "auto";
   std::optional<Precision> precision = {};  // default: bf16 on a GPU, f32 on a CPU
   Memory memory = Memory::balanced;
@@ -46,6 +48,7 @@ struct BlockReport {
 struct QuantizeReport {
   std::vector<BlockReport> blocks;
   std::vector<std::string> skipped;  // linear layers left as they were, each with the reason
+  std::map<std::string, i64> grids;  // layers that have each: "W4G128 sym"
   std::vector<std::string> outputs;  // directories written
   std::vector<std::vector<Verdict>> loaders;  // of each output: who can load it
   i64 quantized_weights = 0, input_bytes = 0, output_bytes = 0;

@@ -10,7 +10,7 @@
 namespace signround {
 namespace {
 
-constexpr i64 kBits[] = {2, 3, 4, 8};
+constexpr i64 kBits[] = {2, 3, 4, 8, 16};  // the last: left alone
 constexpr i64 kGroups[] = {128, 64, 32, -1};
 // The packed formats hold 32 values at a time along the input and along the output.
 constexpr i64 kMultiple = 32;
@@ -23,7 +23,7 @@ struct Named {
 const std::vector<Named>& schemes() {
   static const std::vector<Named> all = [] {
     std::vector<Named> list;
-    for (i64 bits : kBits) {
+    for (i64 bits : std::span(kBits).first(4)) {
       list.push_back({cat("W", bits, "A16"), {static_cast<int>(bits), 128, true}});
       for (i64 group : kGroups) list.push_back({cat("W", bits, "A16G", group), {static_cast<int>(bits), group, true}});
     }
@@ -32,25 +32,36 @@ const std::vector<Named>& schemes() {
   return all;
 }
 
-void check_choice(const char* option, i64 value, std::span<const i64> choices) {
+void check_choice(ErrorKind kind, const char* option, i64 value, std::span<const i64> choices) {
   if (std::find(choices.begin(), choices.end(), value) != choices.end()) return;
   std::string list;
   for (i64 c : choices) list += cat(list.empty() ? "" : ", ", c);
-  fail(ErrorKind::usage, option, " ", value, ": must be one of ", list);
+  fail(kind, option, " ", value, ": must be one of ", list);
 }
 
-bool matches(const std::string& name, const std::string& entry) {
+}  // namespace
+
+bool has_part(const std::string& name, const std::string& part) {
   const auto inside_number = [&](std::size_t at) {
     const auto digit = [&](std::size_t i) { return std::isdigit(static_cast<unsigned char>(name[i])) != 0; };
     return at > 0 && at < name.size() && digit(at - 1) && digit(at);
   };
-  if (entry.empty()) return false;
-  for (std::size_t at = name.find(entry); at != std::string::npos; at = name.find(entry, at + 1))
-    if (!inside_number(at) && !inside_number(at + entry.size())) return true;
+  if (part.empty()) return false;
+  for (std::size_t at = name.find(part); at != std::string::npos; at = name.find(part, at + 1))
+    if (!inside_number(at) && !inside_number(at + part.size())) return true;
   return false;
 }
 
-}  // namespace
+std::string nearest_part(const std::string& typed, std::span<const std::string> names) {
+  std::vector<std::string_view> words(names.begin(), names.end());
+  for (const std::string& name : names) words.push_back(std::string_view(name).substr(name.rfind('.') + 1));
+  return std::string(nearest(typed, words));
+}
+
+void check_grid(const QuantSpec& spec, ErrorKind kind, const char* bits, const char* group, bool plain) {
+  check_choice(kind, bits, spec.bits, std::span(kBits).first(plain ? 5 : 4));
+  check_choice(kind, group, spec.group, kGroups);
+}
 
 QuantSpec parse_scheme(const std::string& name) {
   std::string upper = name;
@@ -66,15 +77,10 @@ QuantSpec parse_scheme(const std::string& name) {
 QuantSpec merge_scheme(const std::string& name, std::optional<i64> bits, std::optional<i64> group,
                        std::optional<bool> symmetric) {
   QuantSpec spec = parse_scheme(name);
-  if (bits) {
-    check_choice("--bits", *bits, kBits);
-    spec.bits = static_cast<int>(*bits);
-  }
-  if (group) {
-    check_choice("--group-size", *group, kGroups);
-    spec.group = *group;
-  }
+  if (bits) spec.bits = static_cast<int>(*bits);
+  spec.group = group.value_or(spec.group);
   spec.symmetric = symmetric.value_or(spec.symmetric);
+  check_grid(spec, ErrorKind::usage, "--bits", "--group-size");
   return spec;
 }
 
@@ -84,7 +90,7 @@ std::string text_of(const QuantSpec& spec) {
 
 std::string reason_to_skip(const std::string& name, i64 rows, i64 cols, std::span<const std::string> ignored) {
   for (const std::string& entry : ignored)
-    if (matches(name, entry)) return cat("ignored by \"", entry, "\"");
+    if (has_part(name, entry)) return cat("ignored by \"", entry, "\"");
   if (rows % kMultiple != 0 || cols % kMultiple != 0)
     return cat(rows, " x ", cols, " is not a multiple of ", kMultiple, " both ways");
   return "";
@@ -92,13 +98,9 @@ std::string reason_to_skip(const std::string& name, i64 rows, i64 cols, std::spa
 
 void check_ignored(std::span<const std::string> ignored, std::span<const std::string> names) {
   for (const std::string& entry : ignored) {
-    if (std::any_of(names.begin(), names.end(), [&](const std::string& name) { return matches(name, entry); })) continue;
-    // A part of a name was meant as often as a whole one: "q_prj" is nearest to the last part of
-    // "model.layers.0.self_attn.q_proj".
-    std::vector<std::string_view> words(names.begin(), names.end());
-    for (const std::string& name : names) words.push_back(std::string_view(name).substr(name.rfind('.') + 1));
+    if (std::any_of(names.begin(), names.end(), [&](const std::string& name) { return has_part(name, entry); })) continue;
     fail(ErrorKind::usage, "--ignore-layers ", entry, ": no linear layer has this in its name; the nearest is ",
-         nearest(entry, words));
+         nearest_part(entry, names));
   }
 }
 

@@ -28,9 +28,11 @@ def run(*words, **keywords):
     return subprocess.run([program, *map(str, words)], check=True, capture_output=True, text=True, **keywords).stdout
 
 
-def quantize(name, bits, group, asym, formats):
+def quantize(name, bits, group, asym, formats, layers={}):
+    own = work / (name + ".json")
+    own.write_text(json.dumps(layers))
     run("quantize", model, "-o", work / name, "--bits", bits, "--group-size", group, "--asym" if asym else "--sym", "--iters", 0,
-        "--format", ",".join(formats), "--quiet")
+        "--format", ",".join(formats), "--layer-config", own, "--quiet")
     return {f: work / name / f.replace(":", "-") for f in formats}
 
 
@@ -204,6 +206,17 @@ w2 = quantize("w2", 2, 64, False, ["auto_round", "gptq", "compressed-tensors", "
 reference = transformers_logits(w2["fake"])
 read_compressed(w2["compressed-tensors"], grids(w2["gptq"], 2, 64, 1), 2)
 compare("transformers with auto-round, auto_round at 2 bits", transformers_logits(w2["auto_round"]), reference, 0.99, 1e-3)
+
+# Layers with grids of their own, and some left alone.
+mixed = {"down_proj": {"bits": 8}, "layers.2.self_attn": {"bits": 16}}
+m4 = quantize("m4", 4, 64, False, ["auto_round", "compressed-tensors", "gguf:q4_0", "fake"], mixed)
+reference = transformers_logits(m4["fake"])
+compare("transformers, mixed compressed-tensors", transformers_logits(m4["compressed-tensors"]), reference, 0.99, 1e-3)
+compare("transformers with auto-round, mixed auto_round", transformers_logits(m4["auto_round"]), reference, 0.99, 1e-3)
+compare("llama.cpp, q4_0 and q8_0 mixed", llama_logits(m4["gguf:q4_0"]), reference, 0.99, 1e-3)
+m4 = quantize("ma4", 4, 64, False, ["auto_round", "fake"], mixed | {"layers.1.self_attn": {"sym": False, "group_size": 32}})
+compare("transformers with auto-round, symmetric and not", transformers_logits(m4["auto_round"]), transformers_logits(m4["fake"]),
+        0.99, 1e-3)
 
 # Llama 3's scaling of the rotary frequencies, an untied head, a tokenizer of single bytes.
 model, head_dim, windows = byte_model(), 32, windows[:, :128] % 256

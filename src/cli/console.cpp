@@ -7,6 +7,7 @@
 #include <csignal>
 #include <cstdio>
 #include <cstring>
+#include <ctime>
 
 #include "base/error.h"
 
@@ -16,7 +17,20 @@ namespace {
 std::atomic<bool> cancelled = false;
 static_assert(std::atomic<bool>::is_always_lock_free);  // or a signal handler could not set it
 
-void ask_to_stop(int) { cancelled = true; }
+// `timeout` and others send a signal to the program and then once more to its group: what follows at once is the same request.
+void ask_to_stop(int signal) {
+  static volatile std::sig_atomic_t first = 0;  // the second of the clock at the first signal
+  timespec now = {};
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  const std::sig_atomic_t second = static_cast<std::sig_atomic_t>(now.tv_sec);
+  if (!cancelled) {
+    first = second;
+    cancelled = true;
+  } else if (second > first + 1) {
+    std::signal(signal, SIG_DFL);
+    std::raise(signal);
+  }
+}
 
 void check_output(bool ok) {
   if (ok) return;
@@ -56,7 +70,6 @@ std::string one_line(std::string_view text) {
 const std::atomic<bool>& watch_signals() {
   struct sigaction action = {};
   action.sa_handler = ask_to_stop;
-  action.sa_flags = SA_RESETHAND;
   sigaction(SIGINT, &action, nullptr);
   sigaction(SIGTERM, &action, nullptr);
   return cancelled;

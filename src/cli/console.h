@@ -19,7 +19,7 @@ void note(std::string_view line);
 // Line breaks and other control characters of a message (they may come from file names) become spaces.
 std::string one_line(std::string_view text);
 
-// From the first call on SIGINT and SIGTERM set the flag, the second one ends the program at once.
+// From the first call on SIGINT and SIGTERM set the flag; one more, a second or two later, ends the program at once.
 const std::atomic<bool>& watch_signals();
 void stop_if_cancelled();  // throws Error{interrupted} if the flag is set
 

@@ -134,8 +134,9 @@ inline OpCase attention_case(std::string_view what, const AttentionShape& s) {
                   double score = 0;
                   for (i64 c = 0; c < s.head_dim; ++c)
                     score += x[0][n * qc + h * s.head_dim + c] * x[1][(first + j) * kc + kv + c];
+                  if (s.falcon_alibi) score += falcon_bias(static_cast<float>(alibi_slope(h, s.heads)), j);
                   score *= s.scale;
-                  if (s.alibi) score -= alibi_slope(h, s.heads) * static_cast<double>(i - j);
+                  if (s.alibi && !s.falcon_alibi) score -= alibi_slope(h, s.heads) * static_cast<double>(i - j);
                   sum += p[j] = std::exp(s.softcap > 0 ? s.softcap * std::tanh(score / s.softcap) : score);
                 }
                 for (i64 j = 0; j < s.tokens; ++j)

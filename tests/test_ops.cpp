@@ -24,6 +24,8 @@ std::vector<OpCase> small_cases() {
   one.tokens = 1, one.kv_heads = 4;
   AttentionShape alibi = attention;
   alibi.alibi = true, alibi.heads = 6;
+  AttentionShape falcon = alibi;
+  falcon.falcon_alibi = true;
   return {rms_case(3, 17, 0),
           rms_case(5, 64, 1),
           rms_case(4, 1, 0),
@@ -43,6 +45,7 @@ std::vector<OpCase> small_cases() {
           attention_case("window and softcap, one KV head", both),
           attention_case("one token", one),
           attention_case("ALiBi", alibi),
+          attention_case("ALiBi of Falcon", falcon),
           glu_case(3, 19, Activation::silu),
           glu_case(3, 19, Activation::gelu_tanh),
           act_case(3, 19, Activation::silu),
@@ -65,12 +68,15 @@ std::vector<OpCase> large_cases() {
   window.window = 19, window.softcap = 2;
   AttentionShape alibi = attention;
   alibi.alibi = true;
+  AttentionShape falcon = alibi;
+  falcon.falcon_alibi = true, falcon.batch = 1, falcon.tokens = 300;  // bf16 cannot count so far
   return {rms_case(173, 579, 0),
           linear_case(131, 579, 203, true),
           rope_case(3, {.tokens = 67, .heads = 5, .head_dim = 34, .rotary_dim = 34}),
           attention_case("causal", attention),
           attention_case("window and softcap", window),
           attention_case("ALiBi", alibi),
+          attention_case("ALiBi of Falcon", falcon),
           glu_case(131, 403, Activation::silu),
           glu_case(131, 403, Activation::gelu_tanh),
           layer_norm_case(173, 579, true),
@@ -268,6 +274,9 @@ TEST_CASE("ops: slopes of ALiBi") {
   CHECK(alibi_slope(3, 6) == 0x1p-8);  // four heads 2^-2 .. 2^-8, then every other one of eight: 2^-1, 2^-3
   CHECK(alibi_slope(4, 6) == 0.5);
   CHECK(alibi_slope(5, 6) == 0.125);
+  CHECK(falcon_bias(0.5f, 6) == 3);
+  CHECK(falcon_bias(0.5f, 257) == 128);         // the position is rounded to even
+  CHECK(falcon_bias(0.84089642f, 259) == 218);  // 0.83984375 * 260 = 218.36, rounded to whole numbers
 }
 
 TEST_CASE("ops: positions count within each sequence") {

@@ -9,7 +9,8 @@
 
 namespace signround {
 
-enum class QkNorm : u8 { none, head, all };  // RMSNorm of q and k before they rotate: of each head, of the whole row
+// A norm of q and k before they rotate: RMSNorm of each head, of the whole row, LayerNorm of each head.
+enum class QkNorm : u8 { none, head, all, head_layer };
 
 // By layer: which earlier keys a query sees, and whether its positions rotate.
 struct LayerConfig {
@@ -27,12 +28,17 @@ struct Config {
   bool tied_head = false, qkv_bias = false, o_bias = false, mlp_bias = false;
   bool parallel = false;    // attention and MLP read the same input, and both are added to it
   bool two_norms = false;   // each through a norm of its own (Falcon)
+  bool post_norm = false;   // norms behind the halves of a block instead of before (OPT)
+  bool final_norm = true;   // one before the head (OPT)
+  i64 word_dim = 0;         // of embeddings that a linear brings to `hidden`, another back from there (OPT); 0: hidden
+  bool unit_head = false;   // rows of the head are divided by their length (Baichuan 2)
   bool transposed = false;  // the checkpoint holds linears as [in, out]
   QkNorm qk_norm = QkNorm::none;
   float embed_scale = 1;
   float attention_scale = 0;                       // 0: 1 / sqrt(head_dim)
   float attention_softcap = 0, logit_softcap = 0;  // 0: none
   bool alibi = false;                              // scores fall with the distance, positions do not rotate
+  bool falcon_alibi = false;                       // in Falcon's way
   bool interleaved = false;                        // rotary pairs are neighbours
   RopeTable rope, local_rope;                      // local_rope: of layers with a window; empty: as the others
   std::vector<LayerConfig> layer;                  // by layer; empty: all as LayerConfig says

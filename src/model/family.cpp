@@ -23,8 +23,8 @@ static constexpr Family kFamilies[] = {
     {"GPTJForCausalLM", read_gptj, gptj_embedding, gptj_block, gptj_head, "transformer.h"},
     {"FalconForCausalLM", read_falcon, falcon_embedding, falcon_block, falcon_head, "transformer.h"},
     {"BloomForCausalLM", read_bloom, bloom_embedding, bloom_block, bloom_head, "transformer.h"},
-    {"BaichuanForCausalLM", read_baichuan, llama_embedding, baichuan_block, llama_head, "model.layers"},
-    {"BaiChuanForCausalLM", read_baichuan, llama_embedding, baichuan_block, llama_head, "model.layers"},
+    {"BaichuanForCausalLM", read_baichuan, llama_embedding, baichuan_block, baichuan_head, "model.layers"},
+    {"BaiChuanForCausalLM", read_baichuan, llama_embedding, baichuan_block, baichuan_head, "model.layers"},
 };
 
 const Family& family_of(const Config& config) {

@@ -67,6 +67,7 @@ Program bloom_head(const Config& c);
 
 void read_baichuan(Config& c, const Json& json);
 Program baichuan_block(const Config& c, i64 layer);
+Program baichuan_head(const Config& c);
 
 void read_phi(Config& c, const Json& json);
 void read_phi3(Config& c, const Json& json);

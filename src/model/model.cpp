@@ -1,6 +1,7 @@
 #include "model/model.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <utility>
 
@@ -92,6 +93,7 @@ void Model::check_shapes(const Program& program) {
       transposed_.insert(name);
       std::swap(wanted[0], wanted[1]);
     }
+    if (w.unit_rows) unit_rows_.insert(name);
     const TensorInfo& tensor = checkpoint_.at(name);
     require_shape(name, tensor.shape, wanted);
     check(is_float(tensor.dtype), ErrorKind::bad_input, checkpoint_.file_of(name).string(), ": tensor \"", name, "\" is ",
@@ -99,9 +101,13 @@ void Model::check_shapes(const Program& program) {
   }
 }
 
-DType Model::weight_type(const std::string& name) const { return is_packed(name) ? config_.dtype : checkpoint_.at(name).dtype; }
+DType Model::weight_type(const std::string& name) const {
+  if (unit_rows_.count(name)) return DType::f32;
+  return is_packed(name) ? config_.dtype : checkpoint_.at(name).dtype;
+}
 
 std::vector<std::byte> Model::read(const std::string& name, Tensor shape, bool refuse_nonfinite) const {
+  if (unit_rows_.count(name)) return read_unit_rows(name, shape);
   std::vector<std::byte> bytes(static_cast<size_t>(shape.bytes()));
   if (is_packed(name)) {
     shape.data = bytes.data();
@@ -112,6 +118,28 @@ std::vector<std::byte> Model::read(const std::string& name, Tensor shape, bool r
       within(checkpoint_.file_of(name).string(), [&] { require_finite(name, bytes, shape.dtype, shape.size()); });
   }
   return transposed_.count(name) ? transpose(bytes, shape.cols(), shape.rows()) : bytes;
+}
+
+std::vector<std::byte> Model::read_unit_rows(const std::string& name, Tensor shape) const {
+  const TensorInfo& tensor = checkpoint_.at(name);
+  std::vector<std::byte> stored(tensor.bytes), bytes(static_cast<size_t>(shape.size()) * sizeof(float));
+  checkpoint_.read(name, stored);
+  within(checkpoint_.file_of(name).string(), [&] { require_finite(name, stored, tensor.dtype, shape.size()); });
+  const auto divide = [&](const auto* from) {
+    for (i64 row = 0; row < shape.rows(); ++row) {
+      double squares = 0;
+      for (i64 i = row * shape.cols(); i < (row + 1) * shape.cols(); ++i) squares += std::pow(static_cast<double>(from[i]), 2);
+      const double length = std::max(std::sqrt(squares), 1e-12);  // a row of zeros stays one
+      for (i64 i = row * shape.cols(); i < (row + 1) * shape.cols(); ++i) {
+        const float unit = static_cast<float>(static_cast<double>(from[i]) / length);
+        std::memcpy(&bytes[static_cast<size_t>(i) * sizeof unit], &unit, sizeof unit);
+      }
+    }
+  };
+  if (tensor.dtype == DType::f32) divide(reinterpret_cast<const float*>(stored.data()));
+  else if (tensor.dtype == DType::f16) divide(reinterpret_cast<const f16*>(stored.data()));
+  else divide(reinterpret_cast<const bf16*>(stored.data()));
+  return bytes;
 }
 
 }  // namespace signround

@@ -35,6 +35,7 @@ class Model final : public WeightSource {
 
  private:
   bool is_packed(const std::string& weight) const;
+  std::vector<std::byte> read_unit_rows(const std::string& name, Tensor shape) const;
   void check_shapes(const Program& program);
 
   Checkpoint checkpoint_;
@@ -42,6 +43,7 @@ class Model final : public WeightSource {
   const Family& family_;
   std::optional<PackedWeights> packed_;
   std::set<std::string> transposed_;  // weights that the checkpoint holds as [in, out]
+  std::set<std::string> unit_rows_;   // whose rows are divided by their lengths
 };
 
 }  // namespace signround

@@ -75,12 +75,13 @@ int Builder::rms(int x, const std::string& name, float eps, float plus, i64 widt
   return s.out[0];
 }
 
-int Builder::layer_norm(int x, const std::string& name, float eps) {
+int Builder::layer_norm(int x, const std::string& name, float eps, i64 width) {
+  if (width == 0) width = cols(x);
   Step& s = step(Op::layer_norm, name, {x}, cols(x));
-  s.weight = weight(name + ".weight", cols(x), 0, false);
-  s.bias = weight(name + ".bias", cols(x), 0, false);
+  s.weight = weight(name + ".weight", width, 0, false);
+  s.bias = weight(name + ".bias", width, 0, false);
   s.args.eps = eps;
-  s.out[1] = slot(SlotKind::statistic, 2, name + " mean, 1/deviation");
+  s.out[1] = slot(SlotKind::statistic, 2 * (cols(x) / width), name + " mean, 1/deviation");
   return s.out[0];
 }
 
@@ -90,6 +91,12 @@ int Builder::linear(int x, const std::string& name, i64 out, bool bias, bool tra
   program_.weights.back().transposed = transposed;
   if (bias) s.bias = weight(name + ".bias", out, 0, false);
   return s.out[0];
+}
+
+int Builder::unit_linear(int x, const std::string& name, i64 out) {
+  const int y = linear(x, name, out);
+  program_.weights.back().unit_rows = true;
+  return y;
 }
 
 int Builder::rope(int x, const RopeTable& table, RopeShape shape) {

@@ -46,6 +46,7 @@ struct WeightRef {
   i64 rows = 0, cols = 0;  // cols 0: a vector of `rows` elements
   bool linear = false;     // a linear layer's matrix: may be quantized
   bool transposed = false;  // the checkpoint holds it as [cols, rows]
+  bool unit_rows = false;   // rows are divided by their lengths, in f32
 };
 
 // Angles of the rotary embedding: position t turns pair i by t * inv_freq[i]; cos and sin are multiplied by scale. Sequences of
@@ -92,9 +93,10 @@ class Builder {
   int embed(int ids, const std::string& name, i64 vocab, i64 cols, float scale = 1);
   // width: columns that one norm runs over, such as those of a head; 0: all.
   int rms(int x, const std::string& name, float eps, float plus = 0, i64 width = 0);
-  int layer_norm(int x, const std::string& name, float eps);  // with a bias
+  int layer_norm(int x, const std::string& name, float eps, i64 width = 0);  // with a bias
   // transposed: the checkpoint holds the weight as [in, out].
   int linear(int x, const std::string& name, i64 out, bool bias = false, bool transposed = false);
+  int unit_linear(int x, const std::string& name, i64 out);  // of the weight's rows, each divided by its length
   int rope(int x, const RopeTable& table, RopeShape shape);
   int attention(int q, int k, int v, const AttentionShape& shape);
   int glu(int gate, int up, Activation activation);

@@ -88,7 +88,7 @@ struct Backend : Allocator {
   virtual void rope(Tensor y, Tensor x, Tensor table, const RopeShape& shape) = 0;
   virtual void rope_bwd(Tensor dx, Acc acc, Tensor dy, Tensor table, const RopeShape& shape) = 0;
 
-  // ---- attention, a tile at a time.   s = scale * q k^T (softcapped, or less by ALiBi's slope * (i - j); masked),
+  // ---- attention, a tile at a time.   s = scale * q k^T (softcapped, or with ALiBi: types.h; masked),
   //   p = exp(s - lse),  o = p v.  Query head h reads KV head h*K/H. q, o: [N, H*d]; k, v: [N, K*d]; lse, delta: [N,H] f32.
   //   Keeps q, k, v, o, lse.
   //   delta = rowsum(do o o),  dv = p^T do,  ds = p o (do v^T - delta) (o 1 - tanh^2 if capped),

@@ -18,6 +18,8 @@ struct AttentionShape {
   float softcap = 0;  // 0: none; else scores become cap * tanh(scores / cap)
   bool causal = true;
   bool alibi = false;  // scores get less by slope * (i - j); not together with a softcap
+  // With alibi: Falcon's. Scores get more by scale * falcon_bias(slope, j), which its training rounded so.
+  bool falcon_alibi = false;
 };
 
 // The slope of a query head (Press 2022): 2^(-8 (h+1) / H) where H is a power of two; else those of the power below, then every
@@ -27,6 +29,12 @@ inline double alibi_slope(i64 head, i64 heads) {
   while (2 * power <= heads) power *= 2;
   const double step = -8.0 / static_cast<double>(power);
   return std::exp2(head < power ? step * static_cast<double>(head + 1) : step / 2 * static_cast<double>(2 * (head - power) + 1));
+}
+
+// slope * j in bf16, as are slope and j.
+inline float falcon_bias(float slope, i64 key) {
+  const auto rounded = [](float x) { return static_cast<float>(bf16(x)); };
+  return rounded(rounded(slope) * rounded(static_cast<float>(static_cast<int>(key))));
 }
 
 struct RopeShape {

@@ -37,6 +37,7 @@ FAMILIES = {
                                                    sliding_attention=dict(rope_type="default", rope_theta=1e4)))),
     "gemma3_vision": ("Gemma3", dict(head_dim=16, sliding_window=5, layer_types=WINDOWS)),
     "phi": ("Phi", dict(head_dim=None, partial_rotary_factor=0.5)),
+    "phi_norms": ("Phi", dict(head_dim=None, partial_rotary_factor=0.5, qk_layernorm=True, num_key_value_heads=4)),
     "phi3": ("Phi3", dict(sliding_window=9, original_max_position_embeddings=16,  # fewer than TOKENS: the long factors
                           rope_parameters=dict(rope_type="longrope", rope_theta=1e4, short_factor=[1.0, 1.1, 1.2, 1.3],
                                                long_factor=[1.5, 2.0, 3.0, 5.0], original_max_position_embeddings=16))),
@@ -48,6 +49,8 @@ FAMILIES = {
     "gpt_neox": ("GPTNeoX", dict(HEADS, rope_parameters=dict(rope_type="default", rope_theta=1e4, partial_rotary_factor=0.5))),
     "gpt_neox_serial": ("GPTNeoX", dict(HEADS, use_parallel_residual=False)),
     "opt": ("OPT", dict(HEADS, intermediate_size=None, ffn_dim=64)),
+    "opt_post": ("OPT", dict(HEADS, intermediate_size=None, ffn_dim=64, do_layer_norm_before=False, word_embed_proj_dim=16)),
+    "opt_bare": ("OPT", dict(HEADS, intermediate_size=None, ffn_dim=64, enable_bias=False, _remove_final_layer_norm=True)),
     "gpt2": ("GPT2", dict(HEADS, intermediate_size=None, n_inner=64)),
     "gptj": ("GPTJ", dict(HEADS, intermediate_size=None, n_inner=64, rotary_dim=4)),
     "falcon": ("Falcon", dict(HEADS, intermediate_size=None, ffn_hidden_size=64)),
@@ -55,8 +58,11 @@ FAMILIES = {
                                   num_kv_heads=2, bias=True)),
     "falcon_serial": ("Falcon", dict(HEADS, intermediate_size=None, ffn_hidden_size=64, multi_query=False, parallel_attn=False,
                                      bias=True)),
+    "falcon_alibi": ("Falcon", dict(HEADS, intermediate_size=None, ffn_hidden_size=64, num_attention_heads=8, multi_query=False,
+                                    parallel_attn=False, bias=True, alibi=True)),
     "bloom": ("Bloom", dict(HEADS, intermediate_size=None, num_attention_heads=8)),
     "baichuan_rope": ("Llama", HEADS),
+    "baichuan2": ("Llama", HEADS),
     "baichuan_alibi": ("Llama", dict(HEADS, hidden_size=96, intermediate_size=32, num_attention_heads=6)),
 }
 
@@ -86,7 +92,7 @@ def fuse(tensors):
     return out
 
 
-def save_as_baichuan(folder, alibi):
+def save_as_baichuan(folder, alibi, second):
     path = os.path.join(folder, "model.safetensors")
     save_file(fuse(load_file(path)), path, metadata={"format": "pt"})
     path = os.path.join(folder, "config.json")
@@ -94,6 +100,8 @@ def save_as_baichuan(folder, alibi):
     config.update(architectures=["BaichuanForCausalLM"], model_type="baichuan", model_max_length=64)
     if alibi:
         del config["max_position_embeddings"]
+    if second:
+        config["z_loss_weight"] = 0
     json.dump(config, open(path, "w"), indent=2)
 
 
@@ -121,11 +129,14 @@ def make(outdir, name):
     if os.path.exists(os.path.join(folder, "generation_config.json")):
         os.remove(os.path.join(folder, "generation_config.json"))
     baichuan, alibi = name.startswith("baichuan"), name == "baichuan_alibi"
-    model = model_class.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
+    attention = "sdpa" if name == "falcon_alibi" else "eager"  # eager Falcon adds its ALiBi twice
+    model = model_class.from_pretrained(folder, dtype=torch.float32, attn_implementation=attention).eval()
 
     mask = dict(attention_mask=with_alibi(model)) if alibi else {}
     if baichuan:
-        save_as_baichuan(folder, alibi)
+        save_as_baichuan(folder, alibi, name == "baichuan2")
+    if name == "baichuan2":
+        model.lm_head.weight.data = torch.nn.functional.normalize(model.lm_head.weight.data)
     ids = torch.randint(3, VOCAB, (1, TOKENS), generator=torch.Generator().manual_seed(11))
     blocks = next(m for m in model.modules() if isinstance(m, torch.nn.ModuleList) and len(m) == LAYERS)
     prefix = next(n for n, m in model.named_modules() if m is blocks)

@@ -16,7 +16,7 @@ void read_falcon(Config& c, const Json& json) {
                 .activation = "activation",
                 .default_activation = "gelu",
                 .tied_head = true});
-  refuse(json, "alibi");
+  c.alibi = c.falcon_alibi = json.boolean("alibi", false);
   const bool newer = json.boolean("new_decoder_architecture", false);
   if (!newer) c.kv_heads = json.boolean("multi_query", true) ? 1 : c.heads;
   c.parallel = json.boolean("parallel_attn", true);

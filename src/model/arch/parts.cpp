@@ -21,7 +21,8 @@ int attend(Builder& b, const Config& c, i64 layer, int q, int k, int v) {
                       .scale = scale,
                       .window = own.window,
                       .softcap = c.attention_softcap,
-                      .alibi = c.alibi});
+                      .alibi = c.alibi,
+                      .falcon_alibi = c.falcon_alibi});
 }
 
 int self_attention(Builder& b, const Config& c, i64 layer, int h, const std::string& prefix, const char* out) {
@@ -29,10 +30,11 @@ int self_attention(Builder& b, const Config& c, i64 layer, int h, const std::str
     const i64 cols = heads * c.head_dim;
     const int x = b.linear(h, prefix + name, cols, c.qkv_bias);
     if (!norm || c.qk_norm == QkNorm::none) return x;
-    return b.rms(x, prefix + norm, c.norm_eps, c.norm_plus, c.qk_norm == QkNorm::head ? c.head_dim : cols);
+    if (c.qk_norm == QkNorm::head_layer) return b.layer_norm(x, prefix + norm + "layernorm", c.norm_eps, c.head_dim);
+    return b.rms(x, prefix + norm + "norm", c.norm_eps, c.norm_plus, c.qk_norm == QkNorm::head ? c.head_dim : cols);
   };
-  const int q = projected("q_proj", "q_norm", c.heads);
-  const int k = projected("k_proj", "k_norm", c.kv_heads);
+  const int q = projected("q_proj", "q_", c.heads);
+  const int k = projected("k_proj", "k_", c.kv_heads);
   const int v = projected("v_proj", nullptr, c.kv_heads);
   return b.linear(attend(b, c, layer, q, k, v), prefix + out, c.hidden, c.o_bias);
 }

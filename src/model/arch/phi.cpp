@@ -13,7 +13,7 @@ void read_phi(Config& c, const Json& json) {
                 .default_activation = "gelu_new",
                 .rotary_share = "partial_rotary_factor",
                 .default_share = 0.5});
-  refuse(json, "qk_layernorm");
+  if (json.boolean("qk_layernorm", false)) c.qk_norm = QkNorm::head_layer;
   c.qkv_bias = c.o_bias = c.mlp_bias = true;
 }
 

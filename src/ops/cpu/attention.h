@@ -1,5 +1,5 @@
 // Attention in tiles that stay in the caches, after FlashAttention (Dao 2022, 2023): no T x T matrix is ever held.
-//   s = scale * q k^T  (softcapped, or less by slope * (i - j); masked),   p = exp(s - lse),   lse = log sum exp s,   o = p v
+//   s = scale * q k^T  (softcapped, or with ALiBi: ops/types.h; masked),   p = exp(s - lse),   lse = log sum exp s,   o = p v
 //   delta = rowsum(do o o),   dp = do v^T,   ds = p o (dp - delta) (o 1 - (s / cap)^2 if capped)
 //   dq = scale * ds k,   dk = scale * ds^T q,   dv = p^T do
 //
@@ -37,14 +37,15 @@ struct Carver {
   }
 };
 
-// What becomes of a scaled score, with one number of the head: nothing; the softcap's limit; ALiBi's slope.
-enum class Bend { none, softcap, alibi };
+// What becomes of a score, with one number of the head: it is scaled; the softcap's limit; ALiBi's slope.
+enum class Bend { none, softcap, alibi, falcon_alibi };
 
-// The final score of a query for the key `distance` positions before it.
+// The final score of a query for a key, both by their positions.
 template <Bend bend, class T>
-[[gnu::always_inline]] inline T score(T s, T scale, T number, i64 distance) {
+[[gnu::always_inline]] inline T score(T s, T scale, T number, i64 query, i64 key) {
   if constexpr (bend == Bend::softcap) return number * tanh_(s * scale / number);
-  else if constexpr (bend == Bend::alibi) return s * scale - number * cast<T>(static_cast<int>(distance));
+  else if constexpr (bend == Bend::alibi) return s * scale - number * cast<T>(static_cast<int>(query - key));
+  else if constexpr (bend == Bend::falcon_alibi) return (s + T(falcon_bias(static_cast<float>(number), key))) * scale;
   else return s * scale;
 }
 
@@ -52,6 +53,7 @@ template <Bend bend, class T>
 template <class T, class F>
 [[gnu::always_inline]] inline void with_bend(const AttentionShape& shape, i64 head, F f) {
   if (shape.softcap > 0) f(std::integral_constant<Bend, Bend::softcap>{}, T(shape.softcap));
+  else if (shape.falcon_alibi) f(std::integral_constant<Bend, Bend::falcon_alibi>{}, T(alibi_slope(head, shape.heads)));
   else if (shape.alibi) f(std::integral_constant<Bend, Bend::alibi>{}, T(alibi_slope(head, shape.heads)));
   else f(std::integral_constant<Bend, Bend::none>{}, T(0));
 }
@@ -93,7 +95,7 @@ void softmax_tile(T* s, i64 keys, i64 first_key, i64 first_query, const Visibili
   if (visible.all(first_query, W, first_key, keys)) {
     for (i64 j = 0; j < keys; ++j)
       for (int i = 0; i < W; ++i) {
-        const T x = score<bend>(s[j * W + i], scale, number, first_query + i - first_key - j);
+        const T x = score<bend>(s[j * W + i], scale, number, first_query + i, first_key + j);
         s[j * W + i] = x;
         top[i] = top[i] < x ? x : top[i];
       }
@@ -104,7 +106,7 @@ void softmax_tile(T* s, i64 keys, i64 first_key, i64 first_query, const Visibili
       const int from = visible.causal ? static_cast<int>(larger(0, smaller(W, key - first_query))) : 0;
       const int to = visible.window > 0 ? static_cast<int>(larger(0, smaller(W, key + visible.window - first_query))) : W;
       for (int i = 0; i < W; ++i) {
-        const T x = i >= from && i < to ? score<bend>(s[j * W + i], scale, number, first_query + i - key) : never;
+        const T x = i >= from && i < to ? score<bend>(s[j * W + i], scale, number, first_query + i, key) : never;
         s[j * W + i] = x;
         top[i] = top[i] < x ? x : top[i];
       }
@@ -188,13 +190,14 @@ void attention(T* o, T* lse, const T* q, const T* k, const T* v, const Attention
   });
 }
 
-// Scores s and products dp = do v^T of one query with W keys, of which those from .. to - 1 are visible and the first is
-// `distance` positions before it -> p and scale * ds.
+// Scores s and products dp = do v^T of one query with the W keys from `key` on, of which from .. to - 1 are visible -> p and
+// scale * ds.
 template <Bend bend, int W, class T>
-[[gnu::always_inline]] inline void gradient_row(T* s, T* dp, int from, int to, T scale, T number, i64 distance, T lse, T delta) {
+[[gnu::always_inline]] inline void gradient_row(T* s, T* dp, int from, int to, T scale, T number, i64 query, i64 key, T lse,
+                                                T delta) {
   for (int j = 0; j < W; ++j) {
     const bool sees = j >= from && j < to;
-    const T x = score<bend>(s[j], scale, number, distance - j), p = sees ? exp_(x - lse) : T(0);
+    const T x = score<bend>(s[j], scale, number, query, key + j), p = sees ? exp_(x - lse) : T(0);
     T ds = p * (dp[j] - delta) * scale;
     if constexpr (bend == Bend::softcap) ds *= T(1) - x / number * (x / number);
     s[j] = p;
@@ -281,7 +284,7 @@ void attention_bwd(T* dq, T* dk, T* dv, Acc acc_q, Acc acc_k, Acc acc_v, T* delt
               const int high = static_cast<int>(larger(0, smaller(W, visible.high(q0 + row) - k0)));
               const T l = row_lse[row * heads], dl = row_delta[row * heads];
               with_bend<T>(shape, head, [&](auto bend, T number) {
-                gradient_row<bend(), W>(p + i * W, ds + i * W, low, high, scale, number, q0 + row - k0, l, dl);
+                gradient_row<bend(), W>(p + i * W, ds + i * W, low, high, scale, number, q0 + row, k0, l, dl);
               });
             }
             T *dvt = at.dvt + panel * d * W, *dkt = at.dkt + panel * d * W;

@@ -113,15 +113,15 @@ TEST_CASE("families: tuning at 4 bits lowers the loss of every block") {
 }
 
 TEST_CASE("families: names without their base are found") {
-  for (const auto& [name, base] : {std::pair("gpt2", "transformer."), std::pair("bloom", "transformer."),
-                                   std::pair("qwen2", "model."), std::pair("opt", "model.")}) {
+  for (const char* name : {"gpt2", "bloom", "qwen2", "opt"}) {
     CAPTURE(name);
+    const std::string base = *name == 'g' || *name == 'b' ? "transformer." : "model.";
     const TempDir dir;
     std::filesystem::copy_file(kFamilies / name / "config.json", dir.path / "config.json");
     const SafetensorsFile original(kFamilies / name / "model.safetensors");
     std::vector<TensorInfo> tensors = original.tensors();
     for (TensorInfo& t : tensors)
-      if (t.name.starts_with(base)) t.name = t.name.substr(std::strlen(base));
+      if (t.name.starts_with(base)) t.name = t.name.substr(base.size());
     SafetensorsWriter writer(dir.path / "model.safetensors", tensors);
     for (size_t i = 0; i < tensors.size(); ++i) {
       std::vector<std::byte> bytes(tensors[i].bytes);

@@ -1,4 +1,5 @@
-// OPT: learned positions from 2 on, LayerNorms, ReLU. The 350m has narrower embeddings and its norms behind the halves of a block.
+// OPT: learned positions from 2 on, LayerNorms, ReLU. The 350m has narrower embeddings, and its norms lie behind the halves of a
+// block.
 #include "model/arch/parts.h"
 #include "model/family.h"
 

@@ -105,7 +105,7 @@ int main() {
   bench.time("qdq_step dw f32", "GB/s", 14 * weights, [&] { b.qdq_step(q, dwq, spec, state); });
   const Tensor dwq_half = view(dwq.data, half, kFfn, kHidden);
   bench.time("qdq_step dw bf16", "GB/s", 12 * weights, [&] { b.qdq_step(q, dwq_half, spec, state); });
-  bench.time("qdq_codes", "GB/s", 7 * weights, [&] { b.qdq_codes(codes, scale, zero, q, spec); });
+  bench.time("qdq_codes", "GB/s", 7 * weights, [&] { b.qdq_codes({codes, scale, zero, {}, {}}, q, spec); });
   bench.time("keep_if_best, no", "GB/s", 0, [&] { b.keep_if_best(dwq, q.v, state); });
 
   const Tensor norm = bench.make(half, 1, kHidden), r = bench.make(DType::f32, kRows, 1);

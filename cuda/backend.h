@@ -71,7 +71,7 @@ class CudaBackend final : public Backend {
   void group_range(Tensor wmin, Tensor wmax, Tensor w, const QuantSpec& spec) override;
   void qdq(Tensor wq, const QdqTensors& q, const QuantSpec& spec) override;
   void qdq_step(const QdqTensors& q, Tensor dwq, const QuantSpec& spec, const TuningState& state) override;
-  void qdq_codes(Tensor codes, Tensor scale, Tensor zero, const QdqTensors& q, const QuantSpec& spec) override;
+  void qdq_codes(const GridTensors& grid, const QdqTensors& q, const QuantSpec& spec) override;
   void gather(Tensor y, Tensor cache, i64 tokens, const TuningState& state) override;
   void next_micro(const TuningState& state) override;
   void judge(const TuningState& state) override;

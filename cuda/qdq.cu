@@ -100,7 +100,7 @@ __global__ void qdq_kernel(W* __restrict__ wq, const W* __restrict__ w, const fl
     const Pack<float, kHeld> offset = load_some<whole>(v + at, left);
     Pack<W, kHeld> out;
 #pragma unroll
-    for (int j = 0; j < kHeld; ++j) out.x[j] = narrowed<W>(grid.scale * level_of(widened(in.x[j]), offset.x[j], grid).q);
+    for (int j = 0; j < kHeld; ++j) out.x[j] = narrowed<W>(value_of(level_of(widened(in.x[j]), offset.x[j], grid), grid));
     store_some<whole>(wq + at, left, out);
   }
 }
@@ -212,7 +212,7 @@ Ranges ranges_of(const QdqTensors& q) { return {q.wmin.as<float>(), q.wmax.as<fl
 void fits_qdq(const QdqTensors& q, const QuantSpec& spec) {
   const i64 groups = q.w.rows() * spec.groups(q.w.cols());
   fits(q.w.size() > 0 && q.v.size() == q.w.size() && q.wmin.size() == groups && q.wmax.size() == groups &&
-           q.lo.size() == groups && q.hi.size() == groups && spec.bits >= 2 && spec.bits <= 8, "qdq");
+           q.lo.size() == groups && q.hi.size() == groups && fits_spec(spec, q.w.cols()), "qdq");
 }
 
 }  // namespace
@@ -254,15 +254,15 @@ void CudaBackend::qdq_step(const QdqTensors& q, Tensor dwq, const QuantSpec& spe
   launched("qdq_step");
 }
 
-void CudaBackend::qdq_codes(Tensor codes, Tensor scale, Tensor zero, const QdqTensors& q, const QuantSpec& spec) {
+void CudaBackend::qdq_codes(const GridTensors& grid, const QdqTensors& q, const QuantSpec& spec) {
   fits_qdq(q, spec);
-  fits(codes.size() == q.w.size() && codes.dtype == DType::u8 && zero.dtype == DType::u8 && scale.size() == q.wmin.size() &&
-           zero.size() == scale.size(), "qdq_codes");
+  fits(fits_grid(grid, q.w, spec), "qdq_codes");
   const Matrix m = matrix_of(q.w, spec);
-  with_weights(q.w, spec, {codes.data, q.v.data}, [&](const auto* w, auto whole) {
-    codes_kernel<whole><<<blocks_for(m.groups * kQuad), kBlock, 0, stream_>>>(static_cast<u8*>(codes.data), scale.as<half>(),
-                                                                              static_cast<u8*>(zero.data), w, q.v.as<float>(),
-                                                                              ranges_of(q), m, spec);
+  with_weights(q.w, spec, {grid.codes.data, q.v.data}, [&](const auto* w, auto whole) {
+    codes_kernel<whole><<<blocks_for(m.groups * kQuad), kBlock, 0, stream_>>>(static_cast<u8*>(grid.codes.data),
+                                                                              grid.scale.as<half>(),
+                                                                              static_cast<u8*>(grid.zero.data), w,
+                                                                              q.v.as<float>(), ranges_of(q), m, spec);
   });
   launched("qdq_codes");
 }

@@ -300,7 +300,7 @@ std::vector<std::byte> quantize_bytes(Backend& b, W, i64 rows, i64 cols, const Q
     b.qdq(wq, q, spec);
     b.qdq_step(q, dwq, spec, state);
   }
-  b.qdq_codes(codes, scale, zero, q, spec);
+  b.qdq_codes({codes, scale, zero, {}, {}}, q, spec);
   std::vector<std::byte> all;
   for (Tensor t : {q.wmin, q.wmax, wq, q.v, q.lo, q.hi, codes, scale, zero}) {
     const size_t at = all.size();

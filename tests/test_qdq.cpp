@@ -7,9 +7,8 @@
 #include <set>
 
 #include "io/safetensors.h"
-#include "ops/cpu/qdq.h"
 #include "ops/cpu/select.h"
-#include "testing.h"
+#include "qdq_linear.h"
 
 using namespace signround;
 using namespace signround::SIGNROUND_ISA;
@@ -18,50 +17,6 @@ namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity(), kNan = std::numeric_limits<float>::quiet_NaN();
 constexpr QuantSpec kSym4{.bits = 4, .group = -1, .symmetric = true}, kAsym4{.bits = 4, .group = -1, .symmetric = false};
-
-// A quantized linear on the CPU, in vectors: everything that the ops read or write for it.
-template <class W>
-struct Linear {
-  i64 rows, cols;
-  QuantSpec spec;
-  i64 groups = rows * spec.groups(cols);
-  std::vector<W> w, wq = std::vector<W>(static_cast<size_t>(rows * cols));
-  std::vector<float> v = std::vector<float>(w.size(), 0.0f), dwq = v;
-  std::vector<float> wmin = std::vector<float>(static_cast<size_t>(groups)), wmax = wmin;
-  std::vector<float> lo = std::vector<float>(wmin.size(), 1.0f), hi = lo;
-  std::vector<u8> codes = std::vector<u8>(w.size()), zero = std::vector<u8>(wmin.size());
-  std::vector<f16> scale = std::vector<f16>(wmin.size());
-
-  Linear(i64 rows, i64 cols, QuantSpec spec, std::vector<W> w) : rows(rows), cols(cols), spec(spec), w(std::move(w)) {}
-
-  QdqTensors tensors() {
-    const i64 g = spec.groups(cols);
-    return {tensor(w, rows, cols), tensor(wmin, rows, g), tensor(wmax, rows, g), tensor(v, rows, cols), tensor(lo, rows, g),
-            tensor(hi, rows, g)};
-  }
-  void quantize(Backend& b) {
-    b.group_range(tensors().wmin, tensors().wmax, tensors().w, spec);
-    b.qdq(tensor(wq, rows, cols), tensors(), spec);
-    b.qdq_codes(tensor(codes, rows, cols), tensor(scale), tensor(zero), tensors(), spec);
-  }
-  void step(Backend& b, float lr, float minmax_lr) {
-    std::vector<float> lrs = {0, lr}, minmax_lrs = {0, minmax_lr};
-    std::vector<i32> counters = {0, 1, 0, 0};  // the second of two steps
-    TuningState state{};
-    state.lr = tensor(lrs), state.minmax_lr = tensor(minmax_lrs), state.counters = tensor(counters);
-    b.qdq_step(tensors(), tensor(dwq, rows, cols), spec, state);
-  }
-  // {d lo, d hi} of a group; dv if wanted.
-  std::array<float, 2> gradients(i64 group, std::vector<float>* dv = nullptr) {
-    const i64 per_row = spec.groups(cols), size = spec.group_of(cols), at = group / per_row * cols + group % per_row * size;
-    const i64 n = std::min(size, cols - group % per_row * size);
-    const Range<float> range{wmin[group], wmax[group], lo[group], hi[group]};
-    const auto use = [&](i64 first, i64 count, const float* piece) {
-      if (dv) std::copy_n(piece, count, dv->begin() + at + first);
-    };
-    return group_bwd(dwq.data() + at, w.data() + at, v.data() + at, n, range, spec, use);
-  }
-};
 
 // One group with the weights w, quantized.
 Linear<float> group_of(std::vector<float> w, QuantSpec spec, float v = 0, float lo = 1, float hi = 1) {
@@ -109,7 +64,8 @@ TEST_CASE("qdq: gradients are the transpose of the surrogate's derivative") {
     const auto use = [&](i64 first, i64 count, const double* dv) {
       for (i64 i = 0; i < count; ++i) backward += dv[i] * dv_along[first + i];
     };
-    const std::array<double, 2> d = group_bwd(g.data(), w.data(), v.data(), n, range, spec, use);
+    const std::array<double, 2> sums = group_bwd(g.data(), w.data(), v.data(), n, grid, use);
+    const std::array<double, 2> d = range_bwd(range, grid, sums[0], sums[1], spec);
     backward += d[0] * moved.lo.d + d[1] * moved.hi.d;
     for (i64 i = 0; i < n; ++i) {
       forward += wq[i].d * g[i];
@@ -255,10 +211,9 @@ TEST_CASE("qdq: a step goes against the sign and keeps the factors in [0, 1]") {
 
 TEST_CASE("qdq: the same bits for every instruction set and number of threads") {
   Random random;
-  const auto compare = [&]<class W>(W, i64 cols, i64 group) {
-    for (bool symmetric : {true, false}) {
+  const auto compare = [&]<class W>(W, i64 cols, std::initializer_list<QuantSpec> specs) {
+    for (const QuantSpec& spec : specs) {
       const i64 rows = 331;
-      const QuantSpec spec{.bits = 3, .group = group, .symmetric = symmetric};
       Linear<W> start(rows, cols, spec, converted<W>(random.values(rows * cols, -0.05, 0.07)));
       start.v = converted<float>(random.values(rows * cols, -0.6, 0.6));
       start.lo = converted<float>(random.values(start.groups, 0.5, 1));
@@ -285,16 +240,20 @@ TEST_CASE("qdq: the same bits for every instruction set and number of threads") 
           CHECK(same(got.codes, want.codes));
           CHECK(same(got.scale, want.scale));
           CHECK(same(got.zero, want.zero));
+          CHECK(same(got.factor, want.factor));
+          CHECK(same(got.offset, want.offset));
           CHECK(same(got.v, want.v));
           CHECK(same(got.lo, want.lo));
           CHECK(same(got.hi, want.hi));
         }
     }
   };
-  compare(bf16{}, 200, 64);
-  compare(f16{}, 97, 32);
-  compare(0.0f, 291, -1);
-  compare(bf16{}, 600, -1);
+  compare(bf16{}, 200, {{3, 64, true}, {3, 64, false}});
+  compare(f16{}, 97, {{3, 32, true}, {3, 32, false}});
+  compare(0.0f, 291, {{3, -1, true}, {3, -1, false}});
+  compare(bf16{}, 600, {{3, -1, true}, {3, -1, false}});
+  compare(bf16{}, 512, {{2, 16, false, 4}, {4, 32, false, 6}});
+  compare(0.0f, 256, {{3, 16, true, 6}, {6, 16, true, 8}});
 }
 
 namespace {

@@ -24,6 +24,8 @@ gptq, gptq_v2       2, 3, 4, 8 bits with g_idx; the first version is symmetric o
 awq                 4 bits with zero points (--asym)
 compressed-tensors  pack-quantized; with zero points at 4 and 8 bits only
 gguf:q4_0 q4_1 q8_0 q2_0  a file for llama.cpp: 4 bits symmetric, 4 bits --asym, 8 bits, 2 bits in groups of 64
+gguf:q2_k q3_k q4_k q5_k q6_k  the same with K-quants: bits and groups are the format's own, scales of two levels are tuned with
+                    the weights; rows that are no multiples of 256 become q4_0, q5_0, q5_1 or q8_0, as signround plan tells
 fake                the dequantized weights in the original type: as large as the original, loads anywhere
 Several at once, separated by commas, make a folder a format under OUT. One format is written to OUT itself.
 )"},

@@ -14,4 +14,11 @@ u64 shard_bytes_of(const Arguments& args);  // Throws Error{usage} if it is no s
 std::string loaders_text(const std::vector<Verdict>& loaders);
 Json loaders_json(const std::vector<Verdict>& loaders);
 
+template <class List>
+Json list_json(const List& list) {
+  Json json = Json::array({});
+  for (const auto& element : list) json.push(element);
+  return json;
+}
+
 }  // namespace signround

@@ -1,6 +1,7 @@
 // `signround plan`: what `quantize` would need, with the same flags.
 #include "cli/commands.h"
 #include "cli/console.h"
+#include "cli/outputs.h"
 #include "cli/quantize.h"
 #include "ops/devices.h"
 #include "pipeline/bench.h"
@@ -25,11 +26,13 @@ void run(const Arguments& args) {
                                   {"blocks", plan.blocks},
                                   {"operations", plan.flops},
                                   {"least_seconds", seconds},
+                                  {"fallbacks", list_json(plan.fallbacks)},
                                   {"fits", fits}}));
   put(cat("device  ", plan.device, ": ", human_bytes(needed), " of ", human_bytes(plan.free_bytes), " free: ",
           fits ? "fits" : "does not fit; lower --nsamples, --seqlen or --batch-size, or give --memory least", "\n"));
   put(cat("host    ", human_bytes(plan.memory.host_bytes()), " pinned for what does not lie on the device\n"));
   put(cat("disk    ", human_bytes(plan.input_bytes), " at the most\n"));
+  for (const std::string& line : plan.fallbacks) put(cat("grid    ", line, "\n"));
   if (plan.flops > 0)
     put(cat("time    ", human_seconds(seconds), " at the least for ", plan.blocks, " blocks: ", general(plan.flops, 3),
             " operations at the rate of a large matrix product\n"));

@@ -8,6 +8,7 @@
 #include "cli/console.h"
 #include "cli/outputs.h"
 #include "cli/progress.h"
+#include "export/gguf.h"
 #include "ops/devices.h"
 #include "pipeline/bench.h"
 #include "quant/scheme.h"
@@ -87,13 +88,6 @@ Json block_json(const BlockReport& b) {
                        {"peak_bytes", b.peak_bytes}});
 }
 
-template <class List>
-Json list_json(const List& list) {
-  Json json = Json::array({});
-  for (const auto& element : list) json.push(element);
-  return json;
-}
-
 void print(const QuantizeOptions& options, const QuantizeReport& report) {
   for (size_t i = 0; i < report.outputs.size(); ++i)
     put(cat("wrote ", report.outputs[i], "\n", loaders_text(report.loaders[i])));
@@ -103,6 +97,7 @@ void print(const QuantizeOptions& options, const QuantizeReport& report) {
     for (const auto& [grid, layers] : report.grids)
       put(cat("           ", grid, ": ", layers, layers == 1 ? " layer\n" : " layers\n"));
   put(cat("  weights  ", report.quantized_weights, " quantized, ", report.skipped.size(), " layers left as they were\n"));
+  for (const std::string& line : report.fallbacks) put(cat("           ", line, "\n"));
   for (const std::string& layer : report.skipped) put(cat("           ", layer, "\n"));
   put(cat("  size     ", human_bytes(report.input_bytes), " -> ", human_bytes(report.output_bytes), "\n"));
   put(cat("  time     ", human_seconds(report.seconds), " on ", report.device, "\n"));
@@ -127,7 +122,24 @@ void print_json(const QuantizeOptions& options, const QuantizeReport& report) {
                          {"seconds_to_first_step", report.seconds_to_first_step},
                          {"device", report.device},
                          {"skipped", list_json(report.skipped)},
+                         {"fallbacks", list_json(report.fallbacks)},
                          {"blocks", blocks}}));
+}
+
+// The grid that a format brings along, if one does.
+std::optional<QuantSpec> grid_of_formats(const Arguments& args, const std::vector<std::string>& formats) {
+  std::optional<QuantSpec> grid;
+  for (const std::string& format : formats) {
+    const std::optional<QuantSpec> own = gguf_grid(format);
+    if (!own) continue;
+    for (const std::string_view flag : {"--scheme", "--bits", "--group-size", "--asym", "--sym"})
+      check(!args.given(flag), ErrorKind::usage, "format ", format, " has a grid of its own, ", text_of(*own),
+            ": leave ", flag, " away");
+    check(!grid || *grid == *own, ErrorKind::usage, "format ", format, " wants another grid than a format before it: ",
+          "a run tunes one; quantize once for each");
+    grid = own;
+  }
+  return grid;
 }
 
 void run(const Arguments& args) {
@@ -184,6 +196,7 @@ QuantizeOptions quantize_options(const Arguments& args) {
   o.output = args.text("--output");
   o.spec = merge_scheme(args.text("--scheme"), integer("--bits"), integer("--group-size"), symmetric);
   o.formats = args.words("--format");
+  if (const std::optional<QuantSpec> grid = grid_of_formats(args, o.formats)) o.spec = *grid;
   o.iters = integer("--iters").value_or(recipe.iters);
   o.lr = real("--lr");
   if (!o.lr && recipe.lr > 0) o.lr = recipe.lr;

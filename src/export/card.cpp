@@ -5,7 +5,8 @@ namespace {
 
 std::string scheme_text(const QuantSpec& spec) {
   return cat(spec.bits, " bits, ", spec.symmetric ? "symmetric" : "with zero points", ", ",
-             spec.group > 0 ? cat("a scale for each ", spec.group, " weights") : std::string("a scale for each row"));
+             spec.group > 0 ? cat("a scale for each ", spec.group, " weights") : std::string("a scale for each row"),
+             spec.two_levels() ? cat(", ", spec.scale_bits, " bits of one for each ", kSuperBlock) : "");
 }
 
 }  // namespace

@@ -59,7 +59,12 @@ std::unique_ptr<Exporter> make_exporter(const std::string& format, const ExportS
                                  {"gguf:q4_0", gguf<GgmlType::q4_0>},
                                  {"gguf:q4_1", gguf<GgmlType::q4_1>},
                                  {"gguf:q8_0", gguf<GgmlType::q8_0>},
-                                 {"gguf:q2_0", gguf<GgmlType::q2_0>}};
+                                 {"gguf:q2_0", gguf<GgmlType::q2_0>},
+                                 {"gguf:q2_k", gguf<GgmlType::q2_k>},
+                                 {"gguf:q3_k", gguf<GgmlType::q3_k>},
+                                 {"gguf:q4_k", gguf<GgmlType::q4_k>},
+                                 {"gguf:q5_k", gguf<GgmlType::q5_k>},
+                                 {"gguf:q6_k", gguf<GgmlType::q6_k>}};
 
   std::vector<std::string_view> names;
   for (const Format& f : kFormats) {

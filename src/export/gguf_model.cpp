@@ -18,6 +18,11 @@ u32 file_type(GgmlType type) {
     case GgmlType::q4_1: return 3;
     case GgmlType::q8_0: return 7;
     case GgmlType::q2_0: return 41;
+    case GgmlType::q2_k: return 10;
+    case GgmlType::q3_k: return 11;  // this one and the next two: "small", hence one type for all layers
+    case GgmlType::q4_k: return 14;
+    case GgmlType::q5_k: return 16;
+    case GgmlType::q6_k: return 18;
     default: return 1;
   }
 }
@@ -48,9 +53,9 @@ std::vector<std::byte> converted(const std::vector<std::byte>& in, DType type, c
 class GgufModel final : public ModelWriter {
  public:
   explicit GgufModel(const OutputRequest& request)
-      : ModelWriter(request), type_(gguf_type(request.format)), exporter_(make_exporter(request.format, request.scheme)),
+      : ModelWriter(request), exporter_(make_exporter(request.format, request.scheme)),
         config_(read_config(request.config)), architecture_(gguf_architecture(config_)) {
-    GgufValues values = gguf_values(config_, architecture_, request.config, file_type(type_));
+    GgufValues values = gguf_values(config_, architecture_, request.config, file_type(gguf_type(request.format)));
     for (auto& value : gguf_tokenizer(request.source.path(), request.config, config_.vocab)) values.push_back(std::move(value));
     rope_factors_ = gguf_rope_factors(config_, architecture_, request.config);
 
@@ -59,8 +64,7 @@ class GgufModel final : public ModelWriter {
       tensors.push_back({kRopeFactors, GgmlType::f32, {static_cast<i64>(rope_factors_.size())}, 0, 0});
     for (const PlannedLayer& layer : request.layers)
       if (layer.spec.quantized())
-        tensors.push_back({gguf_name(layer.name + ".weight"), gguf_type(type_, request.scheme, layer.name),
-                           {layer.rows, layer.cols}, 0, 0});
+        tensors.push_back({gguf_name(layer.name + ".weight"), gguf_type(layer.spec), {layer.rows, layer.cols}, 0, 0});
     for (const TensorInfo* tensor : request.source.tensors()) {
       if (request.replaced.contains(tensor->name) || (config_.tied_head && tensor->name.starts_with("lm_head."))) continue;
       const std::string name = gguf_name(tensor->name);
@@ -103,7 +107,6 @@ class GgufModel final : public ModelWriter {
     writer_->write(name, bytes);
   }
 
-  const GgmlType type_;
   const std::unique_ptr<Exporter> exporter_;
   const Config config_;
   const GgufArchitecture& architecture_;

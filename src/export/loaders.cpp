@@ -13,7 +13,7 @@ enum class Grid { any, sym, asym };
 // An engine reads a format if for every quantized layer one of its rows admits it. Sources: the engines' code and documents as of
 // autumn 2026.
 struct Row {
-  std::string_view engine, formats;  // formats between commas; "gguf" is all of them
+  std::string_view engine, formats;  // formats between commas; "gguf" is all of that family
   std::string_view bits;             // digits
   Grid grid;
   bool marlin;  // groups of -1, 32, 64 or 128, outputs a multiple of 64, inputs of 128
@@ -37,15 +37,20 @@ constexpr Row kRows[] = {
     {"transformers", "compressed-tensors", "2345678", Grid::sym, false, "the package compressed-tensors, for 3 bits a new one"},
     {"transformers", "fake", "2345678", Grid::any, false, "nothing beside"},
     {"transformers", "gguf", "48", Grid::any, false, "the package gguf; the weights are dequantized"},
+    {"transformers", "gguf:q2_k,gguf:q3_k,gguf:q4_k,gguf:q5_k,gguf:q6_k", "234568", Grid::any, false,
+     "the package gguf; the weights are dequantized"},
     {"llama.cpp", "gguf", "48", Grid::any, false, "any version"},
+    {"llama.cpp", "gguf:q2_k,gguf:q3_k,gguf:q4_k,gguf:q5_k,gguf:q6_k", "234568", Grid::any, false, "any version"},
     {"llama.cpp", "gguf", "2", Grid::sym, false, "a version after June 2026"},
     {"TensorRT-LLM", "gptq", "4", Grid::sym, true, "conversion; Llama and Qwen, Ampere to Hopper"},
     {"TensorRT-LLM", "fake", "2345678", Grid::any, false, "conversion"},
 };
 
 bool lists(std::string_view formats, std::string_view format) {
-  const std::string family(format.substr(0, format.find(':')));
-  return cat(",", formats, ",").find(cat(",", family, ",")) != std::string::npos;
+  const auto has = [&](std::string_view name) {
+    return cat(",", formats, ",").find(cat(",", name, ",")) != std::string::npos;
+  };
+  return has(format) || has(format.substr(0, format.find(':')));
 }
 
 // Why the row does not admit the layer; empty if it does.

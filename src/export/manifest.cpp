@@ -1,7 +1,5 @@
 #include "export/manifest.h"
 
-#include <cstring>
-
 #include "io/sha256.h"
 
 namespace signround {
@@ -13,12 +11,16 @@ void put_spec(Json& json, const QuantSpec& spec) {
   json.set("bits", spec.bits);
   json.set("group_size", group_size(spec));
   json.set("sym", spec.symmetric);
+  if (spec.two_levels()) json.set("scale_bits", spec.scale_bits);
 }
 
 QuantSpec get_spec(const Json& json) {
-  const QuantSpec spec{static_cast<int>(json.integer("bits")), json.integer("group_size"), json.boolean("sym")};
+  const QuantSpec spec{static_cast<int>(json.integer("bits")), json.integer("group_size"), json.boolean("sym"),
+                       static_cast<int>(json.integer("scale_bits", 0))};
   check(spec.bits >= 2 && spec.bits <= 8 && (spec.group == -1 || spec.group > 0), ErrorKind::bad_input, "bits ", spec.bits,
         " in groups of ", spec.group, " cannot be");
+  check(!spec.two_levels() || fits_spec(spec, kSuperBlock), ErrorKind::bad_input, "scales of two levels, with ", spec.scale_bits,
+        " bits for groups of ", spec.group, ", cannot be");
   return spec;
 }
 
@@ -120,12 +122,17 @@ Manifest Manifest::read(const Path& directory) {
 }
 
 std::string grid_digest(const QuantizedLinear& layer) {
-  std::vector<u8> bytes = layer.codes;
-  bytes.insert(bytes.end(), layer.zero.begin(), layer.zero.end());
-  const std::size_t integers = bytes.size();
-  bytes.resize(integers + layer.scale.size() * sizeof(f16));
-  std::memcpy(bytes.data() + integers, layer.scale.data(), bytes.size() - integers);
-  return digest_of(std::as_bytes(std::span(bytes)));
+  std::vector<std::byte> bytes;
+  const auto add = [&](const auto& values) {
+    const std::span<const std::byte> more = std::as_bytes(std::span(values));
+    bytes.insert(bytes.end(), more.begin(), more.end());
+  };
+  add(layer.codes);
+  add(layer.zero);
+  add(layer.scale);
+  add(layer.factor);
+  add(layer.offset);
+  return digest_of(bytes);
 }
 
 }  // namespace signround

@@ -35,7 +35,7 @@ struct Manifest {
   static Manifest read(const Path& directory);
 };
 
-// Of codes, zero points and scales, in this order: the same for every format of one tuning.
+// Of codes, zero points, scales, factors and offsets, in this order: the same for every format of one tuning.
 std::string grid_digest(const QuantizedLinear& layer);
 
 }  // namespace signround

@@ -80,11 +80,12 @@ void verify_gguf(const Path& path, const Manifest& manifest) {
   for (const auto& [name, digest] : manifest.tensors) require(tensors.contains(name), "tensor ", quote(name), ": is missing");
   for (const auto& [name, layer] : manifest.layers) {
     const GgufTensor& tensor = *tensors.at(gguf_name(name + ".weight"));
-    const GgmlType type = gguf_type(gguf_type(manifest.format), manifest.scheme, name);
-    require(tensor.type == type, "tensor ", quote(tensor.name), ": is of another type than its grid has in ", manifest.format);
+    const GgmlType type = gguf_type(layer.spec);
+    require(tensor.type == type, "tensor ", quote(tensor.name), ": is ", name_of(tensor.type), ", but was tuned for ",
+            name_of(type));
     std::vector<std::byte> bytes = file.read(tensor);
     if (architecture.permuted && rotates(name + ".weight")) bytes = to_halves(bytes, layer.rows, config.head_dim);
-    require_grid(decode_gguf(type, bytes, name, layer.rows, layer.cols, layer.spec, layer.weight_type), layer, name);
+    require_grid(decode_gguf(bytes, name, layer.rows, layer.cols, layer.spec, layer.weight_type), layer, name);
   }
   for (const auto& [name, tensor] : tensors) {
     const std::vector<std::byte> bytes = file.read(*tensor);

@@ -13,6 +13,27 @@ constexpr u64 kMaxHead = u64{512} << 20;
 constexpr u32 kVersion = 3;
 enum ValueType : u32 { kU32 = 4, kI32 = 5, kF32 = 6, kBool = 7, kString = 8, kArray = 9 };
 
+struct Kind {
+  GgmlType type;
+  std::string_view name;
+  GgmlBlock block;
+};
+constexpr Kind kKinds[] = {
+    {GgmlType::f32, "F32", {1, 4}},       {GgmlType::f16, "F16", {1, 2}},       {GgmlType::q4_0, "Q4_0", {32, 18}},
+    {GgmlType::q4_1, "Q4_1", {32, 20}},   {GgmlType::q5_0, "Q5_0", {32, 22}},   {GgmlType::q5_1, "Q5_1", {32, 24}},
+    {GgmlType::q8_0, "Q8_0", {32, 34}},   {GgmlType::q2_0, "Q2_0", {64, 18}},   {GgmlType::q2_k, "Q2_K", {256, 84}},
+    {GgmlType::q3_k, "Q3_K", {256, 110}}, {GgmlType::q4_k, "Q4_K", {256, 144}}, {GgmlType::q5_k, "Q5_K", {256, 176}},
+    {GgmlType::q6_k, "Q6_K", {256, 210}}};
+
+const Kind& kind_of(GgmlType type) {
+  std::string known;
+  for (const Kind& k : kKinds) {
+    if (k.type == type) return k;
+    known += cat(known.empty() ? "" : ", ", k.name);
+  }
+  fail(ErrorKind::bad_input, "tensor type ", static_cast<u32>(type), " is not supported; supported: ", known);
+}
+
 constexpr u64 aligned(u64 n) { return (n + kAlignment - 1) / kAlignment * kAlignment; }
 
 // ---- writing
@@ -148,18 +169,8 @@ GgufTensor read_tensor(Reader& reader) {
 
 }  // namespace
 
-GgmlBlock block_of(GgmlType type) {
-  switch (type) {
-    case GgmlType::f32: return {1, 4};
-    case GgmlType::f16: return {1, 2};
-    case GgmlType::q4_0: return {32, 18};
-    case GgmlType::q4_1: return {32, 20};
-    case GgmlType::q8_0: return {32, 34};
-    case GgmlType::q2_0: return {64, 18};
-  }
-  fail(ErrorKind::bad_input, "tensor type ", static_cast<u32>(type),
-       " is not supported; supported: F32, F16, Q4_0, Q4_1, Q8_0, Q2_0");
-}
+GgmlBlock block_of(GgmlType type) { return kind_of(type).block; }
+std::string_view name_of(GgmlType type) { return kind_of(type).name; }
 
 GgufWriter::GgufWriter(const Path& path, const GgufValues& values, std::vector<GgufTensor> tensors)
     : head_(lay_out(values, tensors, file_size_)), file_(File::create(path)) {

@@ -13,12 +13,16 @@
 
 namespace signround {
 
-enum class GgmlType : u32 { f32 = 0, f16 = 1, q4_0 = 2, q4_1 = 3, q8_0 = 8, q2_0 = 42 };
+enum class GgmlType : u32 {
+  f32 = 0, f16 = 1, q4_0 = 2, q4_1 = 3, q5_0 = 6, q5_1 = 7, q8_0 = 8, q2_k = 10, q3_k = 11, q4_k = 12, q5_k = 13, q6_k = 14,
+  q2_0 = 42
+};
 
 struct GgmlBlock {
   i64 values, bytes;
 };
 GgmlBlock block_of(GgmlType type);
+std::string_view name_of(GgmlType type);  // "Q4_K"
 
 struct GgufTensor {
   std::string name;

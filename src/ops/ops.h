@@ -24,6 +24,32 @@ struct QdqTensors {
   Tensor lo, hi;      // [O,G] f32 in [0,1]: factors of wmin, wmax, start 1
 };
 
+// The integers and scales of one linear. A group's weights are S (code - zero), with S its scale; at two levels S = scale factor
+// with the scale of its super-block, and asymmetric weights are S code - offset zero.
+struct GridTensors {
+  Tensor codes;   // u8 [O,I] in [0, 2^bits)
+  Tensor scale;   // f16 [O, scales of a row], sign included
+  Tensor zero;    // u8 [O,G]; 2^(bits-1) if symmetric
+  Tensor factor;  // i8 [O,G], never 0: two levels alone
+  Tensor offset;  // f16 [O, scales of a row]: two levels and asymmetric alone
+};
+
+// Whether a kernel may take the spec for rows of so many columns, and the tensors for the weights w [O,I].
+inline bool fits_spec(const QuantSpec& s, i64 cols) {
+  const bool groups = s.group == 16 || s.group == 32;
+  return s.bits >= 2 && s.bits <= 8 &&
+         (!s.two_levels() || (s.scale_bits >= 2 && s.scale_bits <= 8 && groups && cols % kSuperBlock == 0));
+}
+inline bool fits_grid(const GridTensors& g, Tensor w, const QuantSpec& s) {
+  const i64 groups = w.rows() * s.groups(w.cols()), scales = w.rows() * s.scales(w.cols());
+  const auto fits = [](Tensor t, DType type, i64 size, bool wanted) {
+    return wanted ? t.dtype == type && t.size() == size && t : !t;
+  };
+  return fits(g.codes, DType::u8, w.size(), true) && fits(g.scale, DType::f16, scales, true) &&
+         fits(g.zero, DType::u8, groups, true) && fits(g.factor, DType::i8, groups, s.two_levels()) &&
+         fits(g.offset, DType::f16, scales, s.two_levels() && !s.symmetric);
+}
+
 // What an iteration of the tuning loop reads and writes, all on the device, so that the host neither waits nor is asked.
 struct TuningState {
   Tensor order;      // i32 [micro-batches * B]: which samples, in the order of their use
@@ -129,13 +155,12 @@ struct Backend : Allocator {
   virtual void cross_entropy(Tensor nll, Tensor logits, Tensor target) = 0;
   virtual void cross_entropy_bwd(Tensor dlogits, Tensor logits, Tensor target) = 0;
 
-  // ---- quantize-dequantize, the heart of SignRound (formulas: ops/qdq_math.h).   wq = scale * (round(w/scale + v) [- zero])
+  // ---- quantize-dequantize, the heart of SignRound (formulas: ops/qdq_math.h, qdq_super.h).   wq = scale * (round(w/scale + v) [- zero])
   virtual void group_range(Tensor wmin, Tensor wmax, Tensor w, const QuantSpec& spec) = 0;
   virtual void qdq(Tensor wq, const QdqTensors& q, const QuantSpec& spec) = 0;
   // Its backward fused with the optimiser:   v -= lr sign(dv),  lo, hi = clamp(. - minmax_lr sign(d.), 0, 1). No dv ever exists.
   virtual void qdq_step(const QdqTensors& q, Tensor dwq, const QuantSpec& spec, const TuningState& state) = 0;
-  // The integers: codes u8 [O,I] in [0, 2^bits), scale f16 [O,G] (sign included), zero u8 [O,G] (2^(bits-1) if symmetric).
-  virtual void qdq_codes(Tensor codes, Tensor scale, Tensor zero, const QdqTensors& q, const QuantSpec& spec) = 0;
+  virtual void qdq_codes(const GridTensors& grid, const QdqTensors& q, const QuantSpec& spec) = 0;
 
   // ---- the loop's own steps.
   // y[b] = cache[order[micro * B + b]] for the current micro-batch; a sample is T rows.

@@ -10,10 +10,12 @@
 //   asymmetric:  s = (mx - mn)/Q                              z = round(-mn/s), held in [0, Q]
 //   s is rounded to f16, and then |s| is held in [1e-5, 65504]: no group divides by zero or overflows.
 //   r = round(w/s + v),   q = clamp(r, -z, Q - z),   wq = s q,   code = q + z         (all rounding is half to even)
+// Where scales have two levels (qdq_super.h), an asymmetric grid has z = 0 and a minimum -o of its own instead:
+//   r = round((w + o)/s + v),   q = clamp(r, 0, Q),   wq = s q - o                    (o is 0 everywhere else)
 //
 // Backward, g = d(loss)/d(wq), with d round(x)/dx := 1; a value held at a bound passes no gradient, one that equals it does.
 //   m = 1 if -z <= r <= Q - z, else 0
-//   dv = g s m,        S = sum g (q - m w/s) = d/ds at fixed z,        Z = sum g (1 - m) = -1/s d/dz
+//   dv = g s m,        S = sum g (q - m (w + o)/s) = d/ds at fixed z and o,        Z = sum g (1 - m) = -1/s d/dz = -d/do
 //   symmetric:   ds = S:               if mx < -mn: dlo = -ds wmin/M, dhi = 0;   if mx > -mn: dlo = 0, dhi = -ds wmax/M;
 //                                      if equal, half of each branch's, of the second: dlo = ds wmin/2M, dhi = -ds wmax/2M
 //   asymmetric:  ds = S - Z mn/s:      dlo = -ds wmin/Q + Z wmin,   dhi = ds wmax/Q       (z = -mn/s is a path of its own)
@@ -69,33 +71,54 @@ struct Range {
 
 template <class T>
 struct Grid {
-  T scale, zero, levels;  // s, z, Q
+  T scale, offset, zero, levels;  // s, o, z, Q
   bool scale_free, zero_free;  // not held at a bound: their gradients pass
 };
 
+// The scale that the range asks for, before any rounding.
+template <class T>
+constexpr T scale_of(const Range<T>& range, const QuantSpec& spec) {
+  const T mn = range.mn(), mx = range.mx(), levels = T((1 << spec.bits) - 1), middle = T(1 << (spec.bits - 1));
+  return !spec.symmetric ? (mx - mn) / levels : mx < -mn ? -mn / middle : -mx / middle;
+}
+
+// x rounded to f16, its size held in [least, kScaleMax].
+template <class T>
+struct Scale {
+  T value;
+  bool free;  // not held
+};
+template <class T>
+constexpr Scale<T> half_scale(T x, float least) {
+  const T raw = nearest_f16(x);
+  const T size = held(raw < T(0) ? -raw : raw, T(least), T(kScaleMax));
+  const T value = raw < T(0) ? -size : size;
+  return {value, value == raw};
+}
+
 template <class T>
 constexpr Grid<T> grid_of(const Range<T>& range, const QuantSpec& spec) {
-  const T mn = range.mn(), mx = range.mx(), levels = T((1 << spec.bits) - 1), middle = T(1 << (spec.bits - 1));
-  const T raw = nearest_f16(!spec.symmetric ? (mx - mn) / levels : mx < -mn ? -mn / middle : -mx / middle);
-  const T size = held(raw < T(0) ? -raw : raw, T(kScaleMin), T(kScaleMax));
-  const T scale = raw < T(0) ? -size : size;
-  const T offset = spec.symmetric ? middle : nearest(-mn / scale);
+  const T levels = T((1 << spec.bits) - 1), middle = T(1 << (spec.bits - 1));
+  const Scale<T> scale = half_scale(scale_of(range, spec), kScaleMin);
+  const T offset = spec.symmetric ? middle : nearest(-range.mn() / scale.value);
   const T zero = held(offset, T(0), levels);
-  return {scale, zero, levels, scale == raw, zero == offset};
+  return {scale.value, T(0), zero, levels, scale.free, zero == offset};
 }
 
 // One weight on its grid.
 template <class T>
 struct Level {
-  T ratio, r, q;  // w/s, the nearest level of the unbounded grid, that of [-z, Q - z]; m is r == q
+  T ratio, r, q;  // (w + o)/s, the nearest level of the unbounded grid, that of [-z, Q - z]; m is r == q
 };
 template <class T>
 constexpr Level<T> level_of(T w, T v, const Grid<T>& grid) {
-  const T ratio = w / grid.scale;
+  const T ratio = (w + grid.offset) / grid.scale;
   const T r = nearest(ratio + v);
   const T q = held(r, -grid.zero, grid.levels - grid.zero);
   return {ratio, r, q};
 }
+template <class T>
+constexpr T value_of(const Level<T>& level, const Grid<T>& grid) { return grid.scale * level.q - grid.offset; }
 
 // What one weight's gradient g adds: its own dv, and its terms of the sums S and Z.
 template <class T>
@@ -108,19 +131,26 @@ constexpr Terms<T> terms_of(T g, const Level<T>& level, const Grid<T>& grid) {
   return {inside * grid.scale, g * level.q - inside * level.ratio, g - inside};
 }
 
-// {d(loss)/d(lo), d(loss)/d(hi)} from the sums S and Z.
+// {d(loss)/d(lo), d(loss)/d(hi)} from ds, the gradient of scale_of(), and z, that of -mn by a path of its own.
 template <class T>
-constexpr std::array<T, 2> range_bwd(const Range<T>& range, const Grid<T>& grid, T sum_s, T sum_z, const QuantSpec& spec) {
+constexpr std::array<T, 2> ends_bwd(const Range<T>& range, T ds, T z, const QuantSpec& spec) {
   const T mn = range.mn(), mx = range.mx();
   if (spec.symmetric) {
-    const T ds = grid.scale_free ? sum_s / T(1 << (spec.bits - 1)) : T(0);
+    ds = ds / T(1 << (spec.bits - 1));
     if (mx < -mn) return {-ds * range.wmin, T(0)};
     if (mx > -mn) return {T(0), -ds * range.wmax};
     return {T(0.5) * ds * range.wmin, T(-0.5) * ds * range.wmax};
   }
-  const T z = grid.zero_free ? sum_z : T(0);
-  const T ds = grid.scale_free ? (sum_s - z * (mn / grid.scale)) / grid.levels : T(0);
+  ds = ds / T((1 << spec.bits) - 1);
   return {z * range.wmin - ds * range.wmin, ds * range.wmax};
+}
+
+// The same from the sums S and Z of a grid of one level.
+template <class T>
+constexpr std::array<T, 2> range_bwd(const Range<T>& range, const Grid<T>& grid, T sum_s, T sum_z, const QuantSpec& spec) {
+  const T z = grid.zero_free && !spec.symmetric ? sum_z : T(0);
+  const T ds = spec.symmetric ? sum_s : sum_s - z * (range.mn() / grid.scale);
+  return ends_bwd(range, grid.scale_free ? ds : T(0), z, spec);
 }
 
 }  // namespace signround::SIGNROUND_ISA

@@ -48,15 +48,23 @@ struct ColumnSlice {
   i64 first = 0, width = 0, period = 0;
 };
 
-// An integer grid: bits, columns a group shares a scale over (-1: the whole row), symmetric or with a zero point.
+inline constexpr i64 kSuperBlock = 256;  // weights under one pair of F16 scales where scales have two levels
+inline constexpr int kMostGroups = 16;   // of a super-block
+
+// An integer grid: bits, columns a group shares a scale over (-1: the whole row), symmetric or with a zero point. The scale of a
+// group is an F16 of its own, or, at two levels, an integer of scale_bits times the F16 of its super-block.
 struct QuantSpec {
   int bits = 4;  // 2..8; 16: not quantized
   i64 group = 128;
   bool symmetric = true;
+  int scale_bits = 0;  // 0: one level. Else 2..8, groups of 16 or 32, rows of whole super-blocks
 
   bool quantized() const { return bits < 16; }
+  constexpr bool two_levels() const { return scale_bits > 0; }
   i64 group_of(i64 cols) const { return group <= 0 || group > cols ? cols : group; }
   i64 groups(i64 cols) const { return (cols + group_of(cols) - 1) / group_of(cols); }
+  i64 shared() const { return two_levels() ? kSuperBlock / group : 1; }   // groups under one F16 scale
+  i64 scales(i64 cols) const { return groups(cols) / shared(); }          // F16 scales of a row
   friend bool operator==(const QuantSpec&, const QuantSpec&) = default;
 };
 

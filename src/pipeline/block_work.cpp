@@ -25,17 +25,23 @@ BlockWork::BlockWork(Arena& arena, Arena& snapshots, Backend& backend, const Wei
       stage_(arena, backend, source, program, plan_options(backend, tune), specs),
       quant_(BlockQuant::place(arena, snapshots, program, stage_.weights(), specs, tune.steps > 0)),
       state_(place_state(arena, tune)) {
-  i64 weights = 0, groups = 0;
+  i64 weights = 0, groups = 0, scales = 0;
+  bool two_levels = false, offset = false;
   quant_.each([&](size_t i) {
     const WeightRef& ref = program.weights[i];
     weights = std::max(weights, ref.rows * ref.cols);
     groups = std::max(groups, ref.rows * specs[i].groups(ref.cols));
+    scales = std::max(scales, ref.rows * specs[i].scales(ref.cols));
+    two_levels |= specs[i].two_levels();
+    offset |= specs[i].two_levels() && !specs[i].symmetric;
   });
   const Slot& output = program.slots[static_cast<size_t>(program.output)];
   if (tune.steps > 0) wanted_ = arena.take(backend.activation_type(), {tune.batch * tune.tokens, output.cols});
-  codes_ = arena.take(DType::u8, {weights});
-  scale_ = arena.take(DType::f16, {groups});
-  zero_ = arena.take(DType::u8, {groups});
+  grid_.codes = arena.take(DType::u8, {weights});
+  grid_.scale = arena.take(DType::f16, {scales});
+  grid_.zero = arena.take(DType::u8, {groups});
+  if (two_levels) grid_.factor = arena.take(DType::i8, {groups});
+  if (offset) grid_.offset = arena.take(DType::f16, {scales});
 }
 
 TuneResult BlockWork::tune(Tensor inputs, Tensor targets, Sampler& sampler, const std::function<void(i64)>& issued) const {
@@ -50,16 +56,18 @@ QuantizedLinear BlockWork::codes_of(size_t weight) const {
   layer.cols = ref.cols;
   layer.spec = quant_.specs[weight];
   layer.weight_type = quant_.tensors[weight].w.dtype;
-  const i64 groups = layer.groups();
-  const Tensor codes = view(codes_.data, DType::u8, ref.rows, ref.cols), scale = view(scale_.data, DType::f16, ref.rows, groups);
-  const Tensor zero = view(zero_.data, DType::u8, ref.rows, groups);
-  layer.codes.resize(static_cast<size_t>(codes.size()));
-  layer.scale.resize(static_cast<size_t>(scale.size()));
-  layer.zero.resize(static_cast<size_t>(zero.size()));
-  backend_.qdq_codes(codes, scale, zero, quant_.tensors[weight], layer.spec);
-  backend_.download(layer.codes.data(), codes);
-  backend_.download(layer.scale.data(), scale);
-  backend_.download(layer.zero.data(), zero);
+  resize_grid(layer);
+  GridTensors host = grid_tensors(layer), device = host;  // the sizes of this layer, the places on the device
+  const std::pair<Tensor*, Tensor> places[] = {{&device.codes, grid_.codes}, {&device.scale, grid_.scale},
+                                               {&device.zero, grid_.zero}, {&device.factor, grid_.factor},
+                                               {&device.offset, grid_.offset}};
+  for (const auto& [tensor, place] : places)
+    if (*tensor) tensor->data = place.data;
+  backend_.qdq_codes(device, quant_.tensors[weight], layer.spec);
+  const std::pair<Tensor, Tensor> copies[] = {{host.codes, device.codes}, {host.scale, device.scale}, {host.zero, device.zero},
+                                              {host.factor, device.factor}, {host.offset, device.offset}};
+  for (const auto& [to, from] : copies)
+    if (to) backend_.download(to.data, from);
   return layer;
 }
 

@@ -39,7 +39,7 @@ class BlockWork {
   BlockQuant quant_;
   TuningState state_;
   Tensor wanted_;                // targets of a batch
-  Tensor codes_, scale_, zero_;  // as large as the largest layer needs
+  GridTensors grid_;             // as large as the largest layer needs
 };
 
 }  // namespace signround

@@ -1,5 +1,8 @@
 #include "pipeline/layers.h"
 
+#include <map>
+
+#include "export/gguf.h"
 #include "quant/layer_rules.h"
 #include "quant/scheme.h"
 
@@ -16,6 +19,7 @@ LayerPlan plan_layers(const Model& model, const QuantizeOptions& options) {
   const LayerRules own = options.layer_config.empty() ? LayerRules() : LayerRules::read(options.layer_config);
   LayerPlan plan;
   std::vector<std::string> names;
+  std::map<i64, i64> fallbacks;  // inputs -> layers
   for (i64 i = 0; i < model.config().layers; ++i) {
     const Program& block = plan.blocks.emplace_back(model.family().block(model.config(), i));
     std::vector<QuantSpec>& specs = plan.specs.emplace_back();
@@ -28,8 +32,9 @@ LayerPlan plan_layers(const Model& model, const QuantizeOptions& options) {
       std::string reason = reason_to_skip(name, w.rows, w.cols, options.ignore_layers);
       if (reason.empty() && !spec.quantized()) reason = cat("left alone by ", quote(rule->key), " of --layer-config");
       if (reason.empty()) {
-        specs.back() = spec;
-        if (!(spec == options.spec)) plan.scheme.exceptions.emplace_back(name, spec);
+        specs.back() = gguf_fallback(spec, w.cols);
+        if (!(specs.back() == options.spec)) plan.scheme.exceptions.emplace_back(name, specs.back());
+        if (!(specs.back() == spec)) ++fallbacks[w.cols];
       } else {
         plan.skipped.push_back(cat(name, ": ", reason));
         plan.scheme.skipped.push_back(name);
@@ -44,6 +49,9 @@ LayerPlan plan_layers(const Model& model, const QuantizeOptions& options) {
   own.check_keys(names);
   check(plan.quantized_weights() > 0, ErrorKind::usage, "no linear layer is left to quantize: all ", plan.linears.size(),
         " are ignored or have sides that are no multiples of 32");
+  for (const auto& [cols, count] : fallbacks)
+    plan.fallbacks.push_back(cat(count, " layers with ", cols, " inputs as ", name_of(gguf_type(gguf_fallback(options.spec, cols))),
+                                 ": ", name_of(gguf_type(options.spec)), " takes multiples of ", kSuperBlock));
   plan.scheme.spec = options.spec;
   plan.scheme.block_prefix = model.family().block_prefix;
   plan.scheme.iters = options.iters;

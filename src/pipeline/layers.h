@@ -14,6 +14,7 @@ struct LayerPlan {
   std::vector<std::vector<QuantSpec>> specs;   // [block][weight of its program]
   std::vector<PlannedLayer> linears;           // of all blocks, in order
   std::vector<std::string> skipped;            // "name: reason"
+  std::vector<std::string> fallbacks;          // "180 layers with 576 inputs as Q5_0, ..."
   ExportScheme scheme;
 
   i64 quantized_weights() const;

@@ -34,6 +34,8 @@ class Run {
         layers_(plan_layers(model_, options)),
         backend_(make_backend(options.device, options.precision, options.graph)),
         random_(options.seed) {
+    check(!layers_.scheme.spec.two_levels() || backend_->name().starts_with("cpu"), ErrorKind::usage,
+          "scales of two levels are not tuned on a GPU yet: give --device cpu");
     check(!model_.packed(), ErrorKind::bad_input, options.model, " is quantized already: give the original model");
     tune_ = {.steps = options.iters, .batch = options.batch_size, .accumulate = options.accumulate, .tokens = options.seqlen};
     tune_.lr = options.lr.value_or(options.iters > 0 ? 1 / static_cast<double>(options.iters) : 0);
@@ -75,6 +77,7 @@ class Run {
     report_.skipped = layers_.skipped;
     for (const PlannedLayer& layer : layers_.linears)
       if (layer.spec.quantized()) ++report_.grids[text_of(layer.spec)];
+    report_.fallbacks = layers_.fallbacks;
     report_.quantized_weights = layers_.quantized_weights();
     for (const TensorInfo* tensor : model_.checkpoint().tensors()) report_.input_bytes += static_cast<i64>(tensor->bytes);
     report_.device = backend_->name();
@@ -161,6 +164,7 @@ RunPlan Run::plan() const {
   plan.free_bytes = backend_->free_bytes();
   plan.memory = arrange(sizes, options_.memory, plan.free_bytes);
   plan.blocks = static_cast<i64>(layers_.blocks.size());
+  plan.fallbacks = layers_.fallbacks;
   for (const TensorInfo* tensor : model_.checkpoint().tensors()) plan.input_bytes += static_cast<i64>(tensor->bytes);
   return plan;
 }

@@ -49,6 +49,7 @@ struct QuantizeReport {
   std::vector<BlockReport> blocks;
   std::vector<std::string> skipped;  // linear layers left as they were, each with the reason
   std::map<std::string, i64> grids;  // layers that have each: "W4G128 sym"
+  std::vector<std::string> fallbacks;  // "180 layers with 576 inputs as Q5_0, ...": where the grid of most does not fit
   std::vector<std::string> outputs;  // directories written
   std::vector<std::vector<Verdict>> loaders;  // of each output: who can load it
   i64 quantized_weights = 0, input_bytes = 0, output_bytes = 0;
@@ -73,6 +74,7 @@ struct RunPlan {
   i64 input_bytes = 0;    // of the checkpoint; what is written is smaller
   i64 blocks = 0;
   double flops = 0;  // arithmetic of all blocks
+  std::vector<std::string> fallbacks;  // as QuantizeReport has them
 };
 RunPlan plan_run(const QuantizeOptions& options);
 

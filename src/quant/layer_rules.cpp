@@ -48,6 +48,7 @@ QuantSpec LayerRules::Rule::applied_to(QuantSpec spec) const {
   spec.bits = bits.value_or(spec.bits);
   spec.group = group.value_or(spec.group);
   spec.symmetric = symmetric.value_or(spec.symmetric);
+  spec.scale_bits = 0;  // what is told of a layer here is a grid of one level
   return spec;
 }
 

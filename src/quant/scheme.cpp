@@ -85,7 +85,8 @@ QuantSpec merge_scheme(const std::string& name, std::optional<i64> bits, std::op
 }
 
 std::string text_of(const QuantSpec& spec) {
-  return cat("W", spec.bits, spec.group > 0 ? cat("G", spec.group) : " per row", spec.symmetric ? " sym" : " asym");
+  return cat("W", spec.bits, spec.group > 0 ? cat("G", spec.group) : " per row", spec.symmetric ? " sym" : " asym",
+             spec.two_levels() ? cat(", ", spec.scale_bits, "-bit scales") : "");
 }
 
 std::string reason_to_skip(const std::string& name, i64 rows, i64 cols, std::span<const std::string> ignored) {

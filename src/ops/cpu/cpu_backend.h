@@ -282,12 +282,12 @@ class CpuBackend final : public Backend {
       SIGNROUND_ISA::qdq_step(p, dwq.as<T>(), q.w.rows(), q.w.cols(), spec, T(lr), T(minmax_lr));
     });
   }
-  void qdq_codes(Tensor codes, Tensor scale, Tensor zero, const QdqTensors& q, const QuantSpec& spec) override {
-    fits(codes.size() == q.w.size() && codes.dtype == DType::u8 && zero.dtype == DType::u8 && scale.size() == q.wmin.size() &&
-             zero.size() == scale.size(), "qdq_codes");
+  void qdq_codes(const GridTensors& grid, const QdqTensors& q, const QuantSpec& spec) override {
+    fits(fits_grid(grid, q.w, spec), "qdq_codes");
     with_learned(q, spec, [&]<class W>(const Learned<T, W>& p) {
-      SIGNROUND_ISA::qdq_codes(static_cast<u8*>(codes.data), scale.as<f16>(), static_cast<u8*>(zero.data), p, q.w.rows(),
-                               q.w.cols(), spec);
+      const GridPointers out{static_cast<u8*>(grid.codes.data), grid.scale.as<f16>(), static_cast<u8*>(grid.zero.data),
+                             static_cast<i8*>(grid.factor.data), static_cast<f16*>(grid.offset.data)};
+      SIGNROUND_ISA::qdq_codes(out, p, q.w.rows(), q.w.cols(), spec);
     });
   }
 
@@ -337,7 +337,7 @@ class CpuBackend final : public Backend {
   static void with_learned(const QdqTensors& q, const QuantSpec& spec, F&& f) {
     const i64 groups = q.w.rows() * spec.groups(q.w.cols());
     fits(q.v.size() == q.w.size() && q.wmin.size() == groups && q.wmax.size() == groups && q.lo.size() == groups &&
-             q.hi.size() == groups && spec.bits >= 2 && spec.bits <= 8, "qdq");
+             q.hi.size() == groups && fits_spec(spec, q.w.cols()), "qdq");
     with_type<T>(q.w, [&]<class W>(W* w) {
       f(Learned<T, W>{w, q.wmin.as<T>(), q.wmax.as<T>(), q.v.as<T>(), q.lo.as<T>(), q.hi.as<T>()});
     });

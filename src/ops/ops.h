@@ -155,7 +155,8 @@ struct Backend : Allocator {
   virtual void cross_entropy(Tensor nll, Tensor logits, Tensor target) = 0;
   virtual void cross_entropy_bwd(Tensor dlogits, Tensor logits, Tensor target) = 0;
 
-  // ---- quantize-dequantize, the heart of SignRound (formulas: ops/qdq_math.h, qdq_super.h).   wq = scale * (round(w/scale + v) [- zero])
+  // ---- quantize-dequantize, the heart of SignRound (formulas: ops/qdq_math.h, of scales of two levels: ops/qdq_super.h).
+  //   wq = scale * (round(w/scale + v) [- zero])
   virtual void group_range(Tensor wmin, Tensor wmax, Tensor w, const QuantSpec& spec) = 0;
   virtual void qdq(Tensor wq, const QdqTensors& q, const QuantSpec& spec) = 0;
   // Its backward fused with the optimiser:   v -= lr sign(dv),  lo, hi = clamp(. - minmax_lr sign(d.), 0, 1). No dv ever exists.

@@ -50,8 +50,9 @@ LayerPlan plan_layers(const Model& model, const QuantizeOptions& options) {
   check(plan.quantized_weights() > 0, ErrorKind::usage, "no linear layer is left to quantize: all ", plan.linears.size(),
         " are ignored or have sides that are no multiples of 32");
   for (const auto& [cols, count] : fallbacks)
-    plan.fallbacks.push_back(cat(count, " layers with ", cols, " inputs as ", name_of(gguf_type(gguf_fallback(options.spec, cols))),
-                                 ": ", name_of(gguf_type(options.spec)), " takes multiples of ", kSuperBlock));
+    plan.fallbacks.push_back(cat(count, " layers with ", cols, " inputs as ",
+                                 name_of(gguf_type(gguf_fallback(options.spec, cols))), ": ", name_of(gguf_type(options.spec)),
+                                 " takes multiples of ", kSuperBlock));
   plan.scheme.spec = options.spec;
   plan.scheme.block_prefix = model.family().block_prefix;
   plan.scheme.iters = options.iters;

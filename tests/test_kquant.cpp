@@ -1,4 +1,5 @@
-// Grids whose scales have two levels: their gradients in float64, twice, and their corner cases. Their blocks: test_gguf_kquant.cpp.
+// Grids whose scales have two levels: their gradients in float64, twice, and their corner cases.
+// Their blocks: test_gguf_kquant.cpp.
 #include <doctest/doctest.h>
 
 #include <set>

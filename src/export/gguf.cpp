@@ -84,8 +84,8 @@ class Gguf final : public Exporter {
                                  [&](const auto& exception) { return exception.first == name; });
     check(!own || fitting, ErrorKind::usage, name, ": format gguf has no blocks of ", spec.bits, " bits, ",
           spec.symmetric ? "symmetric" : "asymmetric", "; the nearest is 4 or 8 bits for this layer, or --format auto_round");
-    check(own || fitting == &kind_ || (fitting && fitting->type == kind_.fallback), ErrorKind::usage, name, ": format ", kind_.format,
-          " holds ", kind_.grid.bits, " bits, ", kind_.grid.symmetric ? "symmetric" : "asymmetric",
+    check(own || fitting == &kind_ || (fitting && fitting->type == kind_.fallback), ErrorKind::usage, name, ": format ",
+          kind_.format, " holds ", kind_.grid.bits, " bits, ", kind_.grid.symmetric ? "symmetric" : "asymmetric",
           kind_.grid.two_levels() ? ", with scales of two levels" : "", "; the nearest for this grid is --format ",
           fitting && fitting->format ? fitting->format : "auto_round");
     const i64 group = spec.group_of(cols), values = block_of(fitting->type).values;

@@ -127,6 +127,8 @@ TEST_CASE("pattern: classes in classes, and properties by name") {
 
 TEST_CASE("pattern: possessive repetitions and the end of a line") {
   CHECK(split("a++b", "aaab") == Strings{"aaab"});
+  CHECK(split("a{1,3}+b", "aaaaab") == Strings{"aaaaab"});  // braces are never possessive: the repetition is repeated
+  CHECK(split("a{1,3}+a", "aaaaa") == Strings{"aaaaa"});
   CHECK(split("[ab]*+b", "abab") == Strings{"abab"});
   CHECK(split("[ab]?+b", "abbb") == Strings{"ab", "bb"});
   CHECK(split("[ab]++c", "abcab") == Strings{"abc", "ab"});
@@ -177,6 +179,7 @@ TEST_CASE("pattern: what is not understood is refused by name, with the way arou
       {"a(?=bc)", "a lookahead longer than one character"},
       {"(?:ab)++", "a possessive repetition of more than one character"},
       {"a+?", "a lazy or double repetition"},
+      {"a{2,3}+", "a lazy or double repetition"},
       {"a+++", "a lazy or double repetition"},
       {"a{2}{3}", "a lazy or double repetition"},
       {"a{2}+", "a lazy or double repetition"},

@@ -6,6 +6,7 @@
 #include <chrono>
 
 #include "base/rng.h"
+#include "model/tokens.h"
 #include "scratch.h"
 #include "text/unicode.h"
 
@@ -259,8 +260,10 @@ TEST_CASE("tokenizer: what goes around a text") {
   const Tokenizer named = plain.make(R"({"bos_token":"<x>","eos_token":"nowhere"})");
   CHECK(named.special().bos == 2);
   CHECK_FALSE(named.special().eos);
-  CHECK(contains(error_of([&] { plain.make(R"({"add_bos_token":true})"); }), "tokenizer_config.json: add_bos_token is true"));
-  CHECK(contains(error_of([&] { plain.make(R"({"add_eos_token":true})"); }), "tokenizer_config.json: add_eos_token is true"));
+  CHECK(around(plain, R"({"add_bos_token":true,"add_eos_token":true,"eos_token":null})") == "0 ");  // there is none to add
+  for (const char* key : {"bos", "eos"})
+    CHECK(contains(error_of([&] { plain.make(cat(R"({"add_)", key, R"(_token":true,")", key, R"(_token":"nowhere"})")); }),
+                   cat("tokenizer_config.json: add_", key, "_token is true, but ", key, "_token names no known token")));
   CHECK(contains(error_of([&] { plain.make("{"); }), "tokenizer_config.json: "));
   Sketch twice, other;
   twice.set("post_processor", cat(R"({"type":"Sequence","processors":[)", bos, ",", bos, "]}"));
@@ -376,4 +379,15 @@ TEST_CASE("tokenizer: every beginning of a good file fails cleanly") {
   for (size_t n = 0; n + 2 < text.size(); n += 7) {
     CHECK(!error_of([&] { Tokenizer(std::string_view(text).substr(0, n)); }).empty());
   }
+}
+
+TEST_CASE("tokenizer: a folder without tokenizer.json is told what to do") {
+  const TempDir dir;
+  const auto answer = [&] { return error_of([&] { read_tokenizer(dir.path.string()); }); };
+  CHECK(contains(answer(), "has no tokenizer.json; give token ids with --ids"));
+  write_file(dir.path / "vocab.json", "{}");
+  CHECK(contains(answer(), "only vocab.json"));
+  std::filesystem::remove(dir.path / "vocab.json");
+  write_file(dir.path / "tokenizer.model", "");
+  CHECK(contains(answer(), "only tokenizer.model (SentencePiece); give token ids with --ids"));
 }

@@ -9,8 +9,24 @@ namespace {
 constexpr u64 kMaxTokenizer = u64{256} << 20, kMaxText = u64{8} << 30;
 }
 
+namespace {
+
+// Other files that hold a tokenizer; none of them says all that tokenizer.json does.
+[[noreturn]] void refuse_without_tokenizer(const Path& folder) {
+  std::string found = "no tokenizer.json";
+  for (const auto& [file, what] : {std::pair("tokenizer.model", "SentencePiece"), std::pair("spiece.model", "SentencePiece"),
+                                   std::pair("vocab.json", "vocabulary and merges"), std::pair("tekken.json", "Tekken")})
+    if (path_exists(folder / file)) found = cat("no tokenizer.json, only ", file, " (", what, ")");
+  fail(ErrorKind::bad_input, folder.string(), ": has ", found,
+       "; give token ids with --ids, or let transformers write tokenizer.json: AutoTokenizer.from_pretrained(..) and "
+       "save_pretrained(..)");
+}
+
+}  // namespace
+
 Tokenizer read_tokenizer(const std::string& directory) {
   const Path folder(directory), config = folder / "tokenizer_config.json";
+  if (!path_exists(folder / "tokenizer.json")) refuse_without_tokenizer(folder);
   const std::string text = read_file(folder / "tokenizer.json", kMaxTokenizer);
   const std::string settings = std::filesystem::exists(config) ? read_file(config, kMaxTokenizer) : std::string();
   return within((folder / "tokenizer.json").string(), [&] { return Tokenizer(text, settings); });

@@ -111,7 +111,9 @@ class Parser {
       return item;
     }
     if (item.kind == Kind::ahead) refuse("a repeated lookahead", start);
-    const bool possessive = source_[at_ - 1] != '}' && take("+");
+    const bool braces = source_[at_ - 1] == '}';
+    if (braces && min <= 1 && item.kind == Kind::set && take("+")) max = PatternNode::kUnlimited;  // (x{1,3})+: any number
+    const bool possessive = !braces && take("+");
     if (possessive && item.kind != Kind::set) refuse("a possessive repetition of more than one character", start);
     if (take("?") || take("+") || take("*") || take("{")) refuse("a lazy or double repetition", start);
     const CodeSet others = possessive ? ~item.set : CodeSet();

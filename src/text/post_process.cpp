@@ -65,20 +65,25 @@ std::vector<i32> known_ids(const std::vector<i64>& ids, const AddedTokens& added
   return known;
 }
 
+// What the config has for a key, if it is not null.
+const Json* named(const Json* config, std::string_view key) {
+  const Json* found = config ? config->find(key) : nullptr;
+  return found && !found->is_null() ? found : nullptr;
+}
+
 // A token named by the config: its string, or an object with that string as "content".
 std::optional<i32> named_id(const Json* config, std::string_view key, const AddedTokens& added, const Vocab& vocab) {
-  const Json* named = config ? config->find(key) : nullptr;
-  if (!named || named->is_null()) return std::nullopt;
-  const std::string& content = named->kind() == Json::Kind::object ? named->string("content") : named->string();
+  const Json* token_named = named(config, key);
+  if (!token_named) return std::nullopt;
+  const std::string& content = token_named->kind() == Json::Kind::object ? token_named->string("content") : token_named->string();
   if (const AddedToken* token = added.find(content)) return token->id;
   return vocab.find(content);
 }
 
 // What the config says about adding a token: nothing, or yes or no.
 std::optional<bool> wish(const Json* config, std::string_view key) {
-  const Json* value = config ? config->find(key) : nullptr;
-  if (!value || value->is_null()) return std::nullopt;
-  return value->boolean();
+  const Json* value = named(config, key);
+  return value ? std::optional(value->boolean()) : std::nullopt;
 }
 
 }  // namespace
@@ -95,15 +100,17 @@ SpecialIds special_ids(const Json* post_processor, const Json* config, const Add
     ids.bos = named_id(config, "bos_token", added, vocab);
     ids.eos = named_id(config, "eos_token", added, vocab);
     if (const std::optional<bool> add = wish(config, "add_bos_token")) {
-      check(!*add || ids.bos, ErrorKind::bad_input, "add_bos_token is true, but bos_token names no known token");
+      check(!*add || ids.bos || !named(config, "bos_token"), ErrorKind::bad_input,
+            "add_bos_token is true, but bos_token names no known token");
       const bool there = ids.bos && !ids.before.empty() && ids.before.front() == *ids.bos;
-      if (*add && !there) ids.before.insert(ids.before.begin(), *ids.bos);
+      if (*add && ids.bos && !there) ids.before.insert(ids.before.begin(), *ids.bos);
       if (!*add && there) ids.before.erase(ids.before.begin());
     }
     if (const std::optional<bool> add = wish(config, "add_eos_token")) {
-      check(!*add || ids.eos, ErrorKind::bad_input, "add_eos_token is true, but eos_token names no known token");
+      check(!*add || ids.eos || !named(config, "eos_token"), ErrorKind::bad_input,
+            "add_eos_token is true, but eos_token names no known token");
       const bool there = ids.eos && !ids.after.empty() && ids.after.back() == *ids.eos;
-      if (*add && !there) ids.after.push_back(*ids.eos);
+      if (*add && ids.eos && !there) ids.after.push_back(*ids.eos);
       if (!*add && there) ids.after.pop_back();
     }
   });

@@ -60,6 +60,9 @@ NOT_HAN = r"&&[^\p{Han}]]"
 KIMI = r"[\p{Han}]+|" + GPT4O.replace(UPPER, UPPER[:-1] + NOT_HAN).replace(LOWER, LOWER[:-1] + NOT_HAN)
 CL100K = (r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)"
           r"|\s+")
+TIKTOKEN = (r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+| ?[^\s\p{L}\p{N}]++[\r\n]*+|\s++$|\s*[\r\n]"
+            r"|\s+(?!\S)|\s")
+TEKKEN = GPT4O.replace(CONTRACTIONS + "?", "").replace("{1,3}", "")
 DEEPSEEK_LLM = ["[\r\n]", r"\s?[A-Za-z\u00b5\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f\u0370-\u0373\u0400-\u0481]+",
                 r"\s?[!-/:-~\uff01-\uff0f\uff1a-\uff5e\u2018-\u201f\u3000-\u3002]+", r"\s+$", "[\u4e00-\u9fa5\u0800-\u4e00\uac00-\ud7ff]+"]
 
@@ -106,10 +109,16 @@ def bos(token, token_id):
 
 TOKENS = added(("<s>", "special"), ("<|end|>", "special"), ("<l>", "lstrip"), ("<r>", "rstrip"), ("<w>", "single_word"),
                ("<n>", "normalized"), ("<N>", "normalized", "lstrip", "rstrip", "single_word"))
+CHAT = added(("<s>", "special"), ("</s>", "rstrip"), ("<|end|>", "special", "rstrip"), ("<n>", "rstrip", "normalized"))
+SPACES = added(*[(" " * n, "normalized") for n in range(31, 1, -1)], *[("\t" * n, "normalized") for n in range(9, 1, -1)])
+BLOCKS = added(("<s>", "special"), *[("\n" * n,) for n in range(1, 9)], *[("\u2581" * n,) for n in range(2, 9)], ("<l>",))
 SPACE_TO_BLOCK = dict(type="Replace", pattern={"String": " "}, content="\u2581")
 BLOCK_TO_SPACE = dict(type="Replace", pattern={"String": "\u2581"}, content=" ")
 METASPACE = dict(type="Metaspace", replacement="\u2581", prepend_scheme="first", split=True)
 FALLBACK = dict(unk_token="<unk>", fuse_unk=True, byte_fallback=True)
+PREPEND = dict(type="Sequence", normalizers=[dict(type="Prepend", prepend="\u2581"), SPACE_TO_BLOCK])
+SENTENCEPIECE = dict(type="Sequence", decoders=[BLOCK_TO_SPACE, dict(type="ByteFallback"), dict(type="Fuse"),
+                                                dict(type="Strip", content=" ", start=1, stop=0)])
 TOKENIZERS = {
     "gpt2": dict(pre_tokenizer=byte_level(), added_tokens=TOKENS),
     "prefix": dict(pre_tokenizer=byte_level(prefix=True), added_tokens=TOKENS),
@@ -124,9 +133,7 @@ TOKENIZERS = {
     "deepseek": dict(pre_tokenizer=sequence(split(r"\p{N}{1,3}"), split("[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+"),
                                             split(DEEPSEEK), byte_level(regex=False)), added_tokens=TOKENS),
     # SentencePiece's ways: spaces become U+2581, unknown characters bytes
-    "llama2": dict(normalizer=dict(type="Sequence", normalizers=[dict(type="Prepend", prepend="\u2581"), SPACE_TO_BLOCK]), model=FALLBACK,
-                   decoder=dict(type="Sequence", decoders=[BLOCK_TO_SPACE, dict(type="ByteFallback"), dict(type="Fuse"),
-                                                           dict(type="Strip", content=" ", start=1, stop=0)]), added_tokens=TOKENS),
+    "llama2": dict(normalizer=PREPEND, model=FALLBACK, decoder=SENTENCEPIECE, added_tokens=TOKENS),
     "metaspace": dict(pre_tokenizer=METASPACE, decoder=dict(type="Sequence", decoders=[dict(type="ByteFallback"), METASPACE]),
                       model=dict(unk_token="<unk>"), added_tokens=TOKENS),
     "gemma": dict(normalizer=SPACE_TO_BLOCK, pre_tokenizer=dict(type="Split", pattern={"String": " "}, behavior="MergedWithPrevious",
@@ -140,6 +147,16 @@ TOKENIZERS = {
     "cl100k": dict(pre_tokenizer=sequence(split(CL100K, "Removed", True), byte_level(regex=False)), added_tokens=TOKENS),
     "deepseek_llm": dict(pre_tokenizer=sequence(*map(split, DEEPSEEK_LLM), dict(type="Digits", individual_digits=True),
                                                 byte_level(regex=False)), added_tokens=TOKENS),
+    "tiktoken": dict(pre_tokenizer=sequence(split(TIKTOKEN, "Removed", True), byte_level(regex=False)), added_tokens=TOKENS),
+    "tekken": dict(pre_tokenizer=sequence(split(TEKKEN), byte_level(regex=False)), added_tokens=TOKENS,
+                   model=dict(ignore_merges=True)),
+    "phi2": dict(pre_tokenizer=byte_level(), added_tokens=SPACES),
+    "phi3": dict(normalizer=PREPEND, model=FALLBACK, decoder=SENTENCEPIECE, added_tokens=CHAT),
+    "mistral3": dict(pre_tokenizer=dict(METASPACE, split=False), model=FALLBACK, decoder=SENTENCEPIECE, added_tokens=TOKENS),
+    "gemma3": dict(normalizer=SPACE_TO_BLOCK, pre_tokenizer=dict(type="Split", pattern={"String": " "}, behavior="MergedWithPrevious",
+                                                                 invert=False),
+                   decoder=dict(type="Sequence", decoders=[BLOCK_TO_SPACE, dict(type="ByteFallback"), dict(type="Fuse")]),
+                   model=FALLBACK, added_tokens=BLOCKS),
     "words": dict(normalizer=dict(type="Sequence", normalizers=[
                       dict(type="NFD"), dict(type="StripAccents"), dict(type="Lowercase"),
                       dict(type="Strip", strip_left=True, strip_right=True)]),

@@ -65,6 +65,18 @@ class CudaBackend final : public Backend {
   void add_bwd(Tensor da, Acc acc, Tensor dy) override;
   void softcap(Tensor y, Tensor x, float cap) override;
   void softcap_bwd(Tensor dx, Acc acc, Tensor dy, Tensor y, float cap) override;
+  void sigmoid_gate(Tensor y, Tensor x, Tensor g) override;
+  void sigmoid_gate_bwd(Tensor dx, Tensor dg, Acc acc_x, Acc acc_g, Tensor dy, Tensor x, Tensor g) override;
+  void route(Tensor weights, Tensor order, Tensor bounds, Tensor seen, Tensor z, bool normalized) override;
+  void route_bwd(Tensor dz, Acc acc, Tensor dweights, Tensor z, Tensor weights, Tensor order, bool normalized) override;
+  void dispatch(Tensor y, Tensor x, Tensor order) override;
+  void dispatch_bwd(Tensor dx, Acc acc, Tensor dy, Tensor order) override;
+  void expert_linear(Tensor y, Tensor x, Tensor w, Tensor bounds) override;
+  void expert_linear_bwd_x(Tensor dx, Acc acc, Tensor dy, Tensor w, Tensor bounds) override;
+  void expert_linear_bwd_w(Tensor dw, Acc acc, Tensor dy, Tensor x, Tensor bounds) override;
+  void combine(Tensor y, Tensor x, Tensor weights, Tensor order) override;
+  void combine_bwd(Tensor dx, Tensor dweights, Acc acc_x, Acc acc_weights, Tensor dy, Tensor x, Tensor weights,
+                   Tensor order) override;
   void mse(Tensor dy, Tensor y, Tensor target, i64 tokens, bool skip_last, const TuningState& state) override;
   void cross_entropy(Tensor nll, Tensor logits, Tensor target) override;
   void cross_entropy_bwd(Tensor dlogits, Tensor logits, Tensor target) override;

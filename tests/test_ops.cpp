@@ -5,7 +5,7 @@
 #include <cstring>
 #include <limits>
 
-#include "op_cases.h"
+#include "expert_cases.h"
 #include "ops/cpu/cpu_backend.h"
 #include "ops/cpu/select.h"
 
@@ -56,6 +56,12 @@ std::vector<OpCase> small_cases() {
           slice_case(3, 4, {.first = 2, .width = 3, .period = 5}),
           add_case(3, 11),
           softcap_case(3, 11, 0.75f),
+          sigmoid_gate_case(3, 11),
+          route_case(5, 6, 2, false),
+          route_case(4, 5, 3, true),
+          dispatch_case(5, 2, 7),
+          combine_case(5, 3, 7),
+          expert_linear_case({0, 3, 3, 4, 9}, 7, 5),
           embed_case(7, 5, 6, 1),
           embed_case(4, 9, 3, 2.5f),
           cross_entropy_case(7, 37)};
@@ -85,6 +91,12 @@ std::vector<OpCase> large_cases() {
           slice_case(131, 7, {.first = 3, .width = 50, .period = 61}),
           add_case(131, 403),
           softcap_case(131, 403, 0.75f),
+          sigmoid_gate_case(131, 403),
+          route_case(1237, 61, 6, true),
+          route_case(1237, 61, 6, false),
+          dispatch_case(131, 3, 403),
+          combine_case(131, 3, 403),
+          expert_linear_case({0, 0, 97, 98, 211, 300}, 203, 131),
           embed_case(171, 403, 57, 1.5f),
           cross_entropy_case(37, 5003)};
 }
@@ -286,6 +298,19 @@ TEST_CASE("ops: positions count within each sequence") {
   CHECK(y == std::vector<i32>{2, 3, 4, 2, 3, 4});
 }
 
+TEST_CASE("ops: choices are sorted by expert, then by token, and counted") {
+  const std::unique_ptr<Backend> backend = make_cpu_backend(Precision::f32);
+  std::vector<float> z = {1, 3, 2, 0, /**/ 5, 5, 5, 5, /**/ 0, 9, 7, 1}, weights(6);
+  std::vector<i32> order(18), bounds(5), seen = {1, 1, 1, 1};
+  backend->route(tensor(weights, 3, 2), tensor(order, 9, 2), tensor(bounds), tensor(seen), tensor(z, 3, 4), false);
+  CHECK(order == std::vector<i32>{1, 2, 0, 1, 1, 2,    // expert of each choice; of equal logits the first
+                                  1, 4, 0, 2, 3, 5,    // row of each choice
+                                  2, 0, 3, 4, 1, 5});  // choice of each row
+  CHECK(bounds == std::vector<i32>{0, 1, 4, 6, 6});
+  CHECK(seen == std::vector<i32>{2, 4, 3, 1});
+  CHECK(weights[2] == doctest::Approx(0.25));
+}
+
 TEST_CASE("ops: gradients that are not wanted are skipped") {
   const std::unique_ptr<Backend> backend = make_cpu_backend(Precision::f32);
   std::vector<float> a = {1, 2, 3, 4}, du(4);
@@ -300,5 +325,12 @@ TEST_CASE("ops: gradients that are not wanted are skipped") {
   backend->act_bwd({}, Acc::set, x, x, Activation::gelu);
   backend->slice_bwd({}, Acc::set, x, {.first = 0, .width = 1, .period = 1});
   backend->softcap_bwd({}, Acc::set, x, x, 1);
+  backend->route_bwd({}, Acc::set, x, x, x, x, false);
+  backend->dispatch_bwd({}, Acc::set, x, x);
+  backend->expert_linear_bwd_x({}, Acc::set, x, x, x);
+  backend->expert_linear_bwd_w({}, Acc::set, x, x, x);
+  std::vector<float> dg(2), g(2);
+  backend->sigmoid_gate_bwd({}, tensor(dg, 2, 1), Acc::set, Acc::set, x, x, tensor(g, 2, 1));
+  CHECK(dg[0] == doctest::Approx(0.25 * (1 + 4)));
   backend->rope_bwd({}, Acc::set, x, x, {.tokens = 2, .heads = 1, .head_dim = 2, .rotary_dim = 2});
 }

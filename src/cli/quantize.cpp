@@ -78,6 +78,13 @@ struct Recipe {
 };
 constexpr Recipe kRecipes[] = {{"light", 50, 128, 0.005, 0}, {"default", 200, 128, 0, 0}, {"best", 1000, 512, 0, 2}};
 
+template <class List>
+Json list_json(const List& list) {
+  Json json = Json::array({});
+  for (const auto& element : list) json.push(element);
+  return json;
+}
+
 Json block_json(const BlockReport& b) {
   return Json::object({{"name", b.name},
                        {"first_loss", b.first_loss},
@@ -85,7 +92,8 @@ Json block_json(const BlockReport& b) {
                        {"best_step", b.best_step},
                        {"seconds", b.seconds},
                        {"tflops", b.tflops},
-                       {"peak_bytes", b.peak_bytes}});
+                       {"peak_bytes", b.peak_bytes},
+                       {"idle_experts", list_json(b.idle_experts)}});
 }
 
 void print(const QuantizeOptions& options, const QuantizeReport& report) {
@@ -99,6 +107,10 @@ void print(const QuantizeOptions& options, const QuantizeReport& report) {
   put(cat("  weights  ", report.quantized_weights, " quantized, ", report.skipped.size(), " layers left as they were\n"));
   for (const std::string& line : report.fallbacks) put(cat("           ", line, "\n"));
   for (const std::string& layer : report.skipped) put(cat("           ", layer, "\n"));
+  std::string idle;
+  for (const BlockReport& block : report.blocks)
+    for (const std::string& expert : block.idle_experts) idle += cat("           ", expert, "\n");
+  if (!idle.empty()) put(cat("  experts  that no token of the calibration met, rounded to nearest:\n", idle));
   put(cat("  size     ", human_bytes(report.input_bytes), " -> ", human_bytes(report.output_bytes), "\n"));
   put(cat("  time     ", human_seconds(report.seconds), " on ", report.device, "\n"));
 }

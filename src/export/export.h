@@ -35,6 +35,12 @@ struct PlannedLayer {
   i64 rows = 0, cols = 0;
   QuantSpec spec;  // not quantized(): stays as it is
   DType weight_type = DType::bf16;
+  // Where the original has the weight: a tensor, and the byte where it begins. Empty: a tensor of its own, NAME.weight.
+  std::string tensor = {};
+  u64 first = 0;
+
+  std::string own_tensor() const { return name + ".weight"; }
+  bool moved() const { return !tensor.empty() && tensor != own_tensor(); }  // elsewhere: stacked with others, or renamed
 };
 
 class Exporter {
@@ -49,6 +55,8 @@ class Exporter {
   virtual std::vector<EncodedTensor> encode(const QuantizedLinear& layer) const = 0;
   // Adds what the format wants to config.json. What it sets as "quantization_config" becomes the file config_file() as well.
   virtual void configure(Json& config) const = 0;
+  // Weights go back to where the original had them; else each layer has tensors of its own name.
+  virtual bool keeps_places() const { return false; }
   virtual std::string config_file() const { return "quantization_config.json"; }
 };
 

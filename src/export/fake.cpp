@@ -28,6 +28,7 @@ class Fake final : public Exporter {
   }
 
   void configure(Json&) const override {}
+  bool keeps_places() const override { return true; }
 
  private:
   bool transposed_;  // as the original has its linears

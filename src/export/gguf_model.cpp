@@ -65,13 +65,13 @@ class GgufModel final : public ModelWriter {
     for (const PlannedLayer& layer : request.layers)
       if (layer.spec.quantized())
         tensors.push_back({gguf_name(layer.name + ".weight"), gguf_type(layer.spec), {layer.rows, layer.cols}, 0, 0});
-    for (const TensorInfo* tensor : request.source.tensors()) {
-      if (request.replaced.contains(tensor->name) || (config_.tied_head && tensor->name.starts_with("lm_head."))) continue;
-      const std::string name = gguf_name(tensor->name);
+    for (const TensorInfo& tensor : untouched(request, *exporter_)) {
+      if (config_.tied_head && tensor.name.starts_with("lm_head.")) continue;
+      const std::string name = gguf_name(tensor.name);
       if (name.empty()) continue;
-      const GgmlType type = tensor->shape.size() == 1 ? GgmlType::f32 : GgmlType::f16;
-      tensors.push_back({name, type, tensor->shape, 0, 0});
-      others_.push_back({*tensor, type});
+      const GgmlType type = tensor.shape.size() == 1 ? GgmlType::f32 : GgmlType::f16;
+      tensors.push_back({name, type, tensor.shape, 0, 0});
+      others_.push_back({tensor, type});
     }
     writer_.emplace(output_.file(kGgufFile), values, std::move(tensors));
   }

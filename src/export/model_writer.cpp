@@ -31,6 +31,17 @@ ModelWriter::ModelWriter(const OutputRequest& request)
   manifest_.config = request.config;
 }
 
+std::vector<TensorInfo> ModelWriter::untouched(const OutputRequest& request, const Exporter& exporter) const {
+  std::set<std::string> replaced = request.replaced;
+  for (const PlannedLayer& layer : request.layers)
+    if (layer.spec.quantized() || (layer.moved() && !exporter.keeps_places()))
+      replaced.insert(layer.moved() ? layer.tensor : layer.own_tensor());
+  std::vector<TensorInfo> rest;
+  for (const TensorInfo* tensor : source_.tensors())
+    if (!replaced.contains(tensor->name)) rest.push_back(*tensor);
+  return rest;
+}
+
 void ModelWriter::note_layer(const QuantizedLinear& layer) {
   manifest_.layers[layer.name] = {layer.rows, layer.cols, layer.spec, layer.weight_type, grid_digest(layer)};
 }

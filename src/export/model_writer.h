@@ -20,7 +20,7 @@ struct OutputRequest {
   Json config;                         // config.json of the original
   const std::vector<PlannedLayer>& layers;
   ExportScheme scheme;
-  std::set<std::string> replaced;      // tensors of the source that the layers take the place of
+  std::set<std::string> replaced = {};  // further tensors of the source that the layers take the place of, beside their own
   u64 shard_bytes = kShardBytes;       // a file of the output is larger only if one tensor is
 };
 
@@ -41,6 +41,8 @@ class ModelWriter {
 
  protected:
   explicit ModelWriter(const OutputRequest& request);
+  // The tensors of the source that are written as they are.
+  std::vector<TensorInfo> untouched(const OutputRequest& request, const Exporter& exporter) const;
   void note_layer(const QuantizedLinear& layer);                                  // its grid, in the manifest
   void note_tensor(const std::string& name, std::span<const std::byte> bytes);    // its digest
   void write_file(const std::string& name, const std::string& content);           // and its digest

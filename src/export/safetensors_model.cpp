@@ -1,5 +1,6 @@
 #include "export/safetensors_model.h"
 
+#include <algorithm>
 #include <cstdio>
 
 namespace signround {
@@ -18,28 +19,43 @@ class SafetensorsModel final : public ModelWriter {
       : ModelWriter(request), exporter_(make_exporter(request.format, request.scheme)) {
     // In the order of the original's names, so that an output does not depend on the format that its tensors came from.
     std::map<std::string, std::vector<TensorInfo>> tensors;
-    for (const PlannedLayer& layer : request.layers)
-      if (layer.spec.quantized())
-        tensors[layer.name + ".weight"] =
-            exporter_->layout(layer.name, layer.rows, layer.cols, layer.spec, layer.weight_type);
-    for (const TensorInfo* tensor : request.source.tensors()) {
-      if (request.replaced.contains(tensor->name)) continue;
-      tensors[tensor->name] = {*tensor};
-      copied_.push_back(*tensor);
+    for (const PlannedLayer& layer : request.layers) {
+      const std::string own = layer.own_tensor();
+      if (layer.moved() && exporter_->keeps_places()) {
+        if (!layer.spec.quantized()) continue;
+        Stack& stack = stacks_[layer.tensor];
+        ++stack.missing;
+        tensors[layer.tensor] = {request.source.at(layer.tensor)};
+        places_[layer.name] = {layer.tensor, layer.first};
+      } else if (layer.spec.quantized()) {
+        tensors[own] = exporter_->layout(layer.name, layer.rows, layer.cols, layer.spec, layer.weight_type);
+      } else if (layer.moved()) {
+        tensors[own] = {tensor_info(own, layer.weight_type, {layer.rows, layer.cols})};
+        copies_.push_back({tensors[own][0], layer.tensor, layer.first});
+      }
+    }
+    for (const TensorInfo& tensor : untouched(request, *exporter_)) {
+      tensors[tensor.name] = {tensor};
+      copies_.push_back({tensor, tensor.name, 0});
     }
     open_shards(tensors, request.shard_bytes);
   }
 
   void write(const QuantizedLinear& layer) override {
     note_layer(layer);
-    for (const EncodedTensor& tensor : exporter_->encode(layer)) put(tensor.info.name, std::as_bytes(std::span(tensor.bytes)));
+    for (const EncodedTensor& tensor : exporter_->encode(layer)) {
+      const std::span<const std::byte> bytes = std::as_bytes(std::span(tensor.bytes));
+      const auto place = places_.find(layer.name);
+      if (place == places_.end()) put(tensor.info.name, bytes);
+      else put_back(place->second, bytes);
+    }
   }
 
   void finish(const Provenance& provenance) override {
-    for (const TensorInfo& tensor : copied_) {
-      std::vector<std::byte> bytes(tensor.bytes);
-      source_.read(tensor.name, bytes);
-      put(tensor.name, bytes);
+    for (const Copy& copy : copies_) {
+      std::vector<std::byte> bytes(copy.to.bytes);
+      source_.read_part(copy.tensor, copy.first, bytes);
+      put(copy.to.name, bytes);
     }
     for (const auto& shard : shards_) shard->finish();
     if (shards_.size() > 1) write_index();
@@ -57,6 +73,33 @@ class SafetensorsModel final : public ModelWriter {
   }
 
  private:
+  struct Copy {
+    TensorInfo to;
+    std::string tensor;  // of the source, from the byte `first` on
+    u64 first;
+  };
+  struct Place {
+    std::string tensor;
+    u64 first;
+  };
+  // A tensor of the source whose parts are replaced one by one; written when none is missing.
+  struct Stack {
+    i64 missing = 0;
+    std::vector<std::byte> bytes = {};
+  };
+
+  void put_back(const Place& place, std::span<const std::byte> part) {
+    Stack& stack = stacks_.at(place.tensor);
+    if (stack.bytes.empty()) {
+      stack.bytes.resize(source_.at(place.tensor).bytes);
+      source_.read(place.tensor, stack.bytes);  // of parts that nothing replaces
+    }
+    std::copy(part.begin(), part.end(), stack.bytes.begin() + static_cast<std::ptrdiff_t>(place.first));
+    if (--stack.missing > 0) return;
+    put(place.tensor, stack.bytes);
+    stack.bytes = {};
+  }
+
   void put(const std::string& name, std::span<const std::byte> bytes) {
     note_tensor(name, bytes);
     shards_[shard_of_.at(name)]->write(name, bytes);
@@ -95,7 +138,9 @@ class SafetensorsModel final : public ModelWriter {
   std::vector<std::string> names_;  // of the shards' files
   std::vector<std::unique_ptr<SafetensorsWriter>> shards_;
   std::map<std::string, size_t> shard_of_;  // by tensor
-  std::vector<TensorInfo> copied_;
+  std::vector<Copy> copies_;
+  std::map<std::string, Stack> stacks_;  // by tensor
+  std::map<std::string, Place> places_;  // of layers in them, by layer
 };
 
 }  // namespace

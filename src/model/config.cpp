@@ -45,6 +45,15 @@ i64 read_window(const Json& json, i64 fallback) {
   return window->is_null() ? 0 : in_range(json, "sliding_window", 1, i64{1} << 32);
 }
 
+void read_experts(Config& c, const Json& json, const char* ffn, const ExpertConfig& fallback) {
+  c.experts = fallback;
+  c.experts.count = in_range(json, present(json, "num_experts", "num_local_experts"), 1, 1 << 14, fallback.count);
+  c.experts.active = in_range(json, "num_experts_per_tok", 1, c.experts.count, fallback.active);
+  c.experts.ffn = in_range(json, ffn, 1, 1 << 22, fallback.ffn);
+  c.layer.resize(static_cast<size_t>(c.layers));
+  for (LayerConfig& layer : c.layer) layer.sparse = true;
+}
+
 std::vector<bool> read_sliding(const Json& json, i64 layers) {
   const Json* types = json.find("layer_types");
   std::vector<bool> sliding;

@@ -12,10 +12,17 @@ namespace signround {
 // A norm of q and k before they rotate: RMSNorm of each head, of the whole row, LayerNorm of each head.
 enum class QkNorm : u8 { none, head, all, head_layer };
 
-// By layer: which earlier keys a query sees, and whether its positions rotate.
+// By layer: which earlier keys a query sees, whether its positions rotate, and whether its MLP is one of experts.
 struct LayerConfig {
   i64 window = 0;  // 0: all of them
   bool rotates = true;
+  bool sparse = false;
+};
+
+struct ExpertConfig {
+  i64 count = 0, active = 0;     // of the active ones each token chooses so many
+  i64 ffn = 0, shared_ffn = 0;   // of an expert; of the one that all tokens share, 0: none
+  bool normalized = false;       // the weights of the chosen sum to 1
 };
 
 struct Config {
@@ -40,6 +47,7 @@ struct Config {
   bool alibi = false;                              // scores fall with the distance, positions do not rotate
   bool falcon_alibi = false;                       // in Falcon's way
   bool interleaved = false;                        // rotary pairs are neighbours
+  ExpertConfig experts;
   RopeTable rope, local_rope;                      // local_rope: of layers with a window; empty: as the others
   std::vector<LayerConfig> layer;                  // by layer; empty: all as LayerConfig says
   DType dtype = DType::bf16;                       // of the weights, as the file claims; each tensor's own type decides
@@ -93,6 +101,9 @@ const char* present(const Json& json, const char* key, const char* other);  // k
 // there is no such key, those that `windowed` names.
 template <class F>
 void read_windows(Config& c, const Json& json, i64 window, F windowed);
+// How many experts there are, chosen of them, and their width under the key `ffn`; every layer has them. What is absent is as in
+// `fallback`.
+void read_experts(Config& c, const Json& json, const char* ffn, const ExpertConfig& fallback);
 i64 read_window(const Json& json, i64 fallback);               // sliding_window: 0 where it is null, fallback where it is absent
 std::vector<bool> read_sliding(const Json& json, i64 layers);  // of layer_types; empty: there is no such key
 

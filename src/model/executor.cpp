@@ -11,8 +11,8 @@ Executor::Executor(Backend& backend, const Program& program, const Plan& plan, v
   };
   for (size_t i = 0; i < program.slots.size(); ++i) {
     const Slot& slot = program.slots[i];
-    values_.push_back(at(plan.slots[i].value, plan.type_of(slot), plan.rows(), slot.cols));
-    grads_.push_back(at(plan.slots[i].grad, plan.type_of(slot), plan.rows(), slot.cols));
+    values_.push_back(at(plan.slots[i].value, plan.type_of(slot), plan.rows_of(slot), slot.cols));
+    grads_.push_back(at(plan.slots[i].grad, plan.type_of(slot), plan.rows_of(slot), slot.cols));
   }
   for (size_t i = 0; i < program.weights.size(); ++i) {
     const WeightRef& ref = program.weights[i];
@@ -23,6 +23,24 @@ Executor::Executor(Backend& backend, const Program& program, const Plan& plan, v
     const DType statistic = plan.type_of({SlotKind::statistic, 1, {}});
     scratch_.push_back(at(plan.scratch[s], statistic, plan.rows(), program.steps[s].args.attention.heads));
   }
+  forget_counts();
+}
+
+std::vector<std::string> Executor::idle_experts() const {
+  std::vector<std::string> idle;
+  for (size_t i = 0; i < values_.size(); ++i) {
+    if (program_.slots[i].kind != SlotKind::counts) continue;
+    std::vector<i32> counts(static_cast<size_t>(values_[i].size()));
+    backend_.download(counts.data(), values_[i]);
+    for (size_t e = 0; e < counts.size(); ++e)
+      if (counts[e] == 0) idle.push_back(cat(program_.prefix, program_.slots[i].name, ".", e));
+  }
+  return idle;
+}
+
+void Executor::forget_counts() const {
+  for (size_t i = 0; i < values_.size(); ++i)
+    if (program_.slots[i].kind == SlotKind::counts) backend_.fill(values_[i], 0);
 }
 
 Tensor Executor::weight(int index, bool original) const {
@@ -78,6 +96,11 @@ void Executor::forward_step(size_t index, bool original) const {
     case Op::slice: return backend_.slice(y, x, a.columns);
     case Op::add: return backend_.add(y, x, x1);
     case Op::softcap: return backend_.softcap(y, x, a.cap);
+    case Op::sigmoid_gate: return backend_.sigmoid_gate(y, x, x1);
+    case Op::route: return backend_.route(y, stat, value(s.out[2]), value(s.out[3]), x, a.normalized);
+    case Op::dispatch: return backend_.dispatch(y, x, x1);
+    case Op::expert_linear: return backend_.expert_linear(y, x, w, x1);
+    case Op::combine: return backend_.combine(y, x, x1, x2);
   }
 }
 
@@ -111,6 +134,14 @@ void Executor::backward_step(size_t index, Acc dw_acc) const {
         if (p.grad_in[i]) backend_.add_bwd(d(i), p.acc[i], dy);
       return;
     case Op::softcap: return backend_.softcap_bwd(d(0), p.acc[0], dy, y, a.cap);
+    case Op::sigmoid_gate: return backend_.sigmoid_gate_bwd(d(0), d(1), p.acc[0], p.acc[1], dy, x, x1);
+    case Op::route: return backend_.route_bwd(d(0), p.acc[0], dy, x, y, stat, a.normalized);
+    case Op::dispatch: return backend_.dispatch_bwd(d(0), p.acc[0], dy, x1);
+    case Op::expert_linear:
+      if (p.grad_weight) backend_.expert_linear_bwd_w(dw_[static_cast<size_t>(s.weight)], dw_acc, dy, x, x1);
+      if (p.grad_in[0]) backend_.expert_linear_bwd_x(d(0), p.acc[0], dy, w, x1);
+      return;
+    case Op::combine: return backend_.combine_bwd(d(0), d(1), p.acc[0], p.acc[1], dy, x, x1, x2);
   }
 }
 

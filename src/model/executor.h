@@ -19,6 +19,10 @@ class Executor {
   Tensor wq(size_t weight) const { return wq_[weight]; }        // empty if the weight is not tuned
   Tensor dw(size_t weight) const { return dw_[weight]; }
 
+  // Experts that no token has chosen since this was made, or since forget_counts(): "model.layers.0.mlp.experts.7".
+  std::vector<std::string> idle_experts() const;
+  void forget_counts() const;
+
   // Multiplies by wq where a weight is tuned (the caller fills it) unless `original`.
   void forward(bool original = false) const;
   // dw_acc: whether weight gradients are set or added to. on_dw is called as soon as a weight's gradient is complete; dw may be

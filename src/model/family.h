@@ -26,6 +26,12 @@ Program llama_embedding(const Config& c);
 Program llama_block(const Config& c, i64 layer);
 Program llama_head(const Config& c);
 
+void read_mixtral(Config& c, const Json& json);
+void read_qwen2_moe(Config& c, const Json& json);
+void read_qwen3_moe(Config& c, const Json& json);
+Program mixtral_block(const Config& c, i64 layer);
+Program qwen_moe_block(const Config& c, i64 layer);
+
 void read_olmo2(Config& c, const Json& json);
 Program olmo2_block(const Config& c, i64 layer);
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <span>
 #include <utility>
 
 #include "io/transpose.h"
@@ -23,7 +24,7 @@ void require_finite(const std::string& name, const std::byte* data, i64 count, W
   }
 }
 
-void require_finite(const std::string& name, const std::vector<std::byte>& bytes, DType dtype, i64 count) {
+void require_finite(const std::string& name, std::span<const std::byte> bytes, DType dtype, i64 count) {
   if (dtype == DType::f32) return require_finite<u32>(name, bytes.data(), count, 0x7F800000u);
   if (dtype == DType::f16) return require_finite<u16>(name, bytes.data(), count, u16{0x7C00});
   require_finite<u16>(name, bytes.data(), count, u16{0x7F80});
@@ -82,42 +83,60 @@ bool Model::is_packed(const std::string& weight) const {
 void Model::check_shapes(const Program& program) {
   for (const WeightRef& w : program.weights) {
     const std::string name = program.prefix + w.name;
-    std::vector<i64> wanted = {w.rows};
-    if (w.cols > 0) wanted.push_back(w.cols);
-    if (is_packed(name)) {
-      const auto [rows, cols] = packed_->shape(checkpoint_, layer_of(name));
-      require_shape(name, {rows, cols}, wanted);
-      continue;
+    if (w.experts == 0) check_shape(name, w);
+    for (i64 e = 0; e < w.experts; ++e) {
+      check_shape(of_expert(name, e), w);
+      check(weight_type(of_expert(name, e)) == weight_type(name), ErrorKind::bad_input, "tensor \"", of_expert(name, e),
+            "\" has another type than the other experts'");
     }
-    if (w.transposed) {
-      transposed_.insert(name);
-      std::swap(wanted[0], wanted[1]);
-    }
-    if (w.unit_rows) unit_rows_.insert(name);
-    const TensorInfo& tensor = checkpoint_.at(name);
-    require_shape(name, tensor.shape, wanted);
-    check(is_float(tensor.dtype), ErrorKind::bad_input, checkpoint_.file_of(name).string(), ": tensor \"", name, "\" is ",
-          name_of(tensor.dtype), "; weights must be F32, F16 or BF16");
   }
+}
+
+void Model::check_shape(const std::string& name, const WeightRef& w) {
+  std::vector<i64> wanted = {w.experts > 0 ? w.rows / w.experts : w.rows};
+  if (w.cols > 0) wanted.push_back(w.cols);
+  if (is_packed(name)) {
+    const auto [rows, cols] = packed_->shape(checkpoint_, layer_of(name));
+    return require_shape(name, {rows, cols}, wanted);
+  }
+  if (w.transposed) {
+    transposed_.insert(name);
+    std::swap(wanted[0], wanted[1]);
+  }
+  if (w.unit_rows) unit_rows_.insert(name);
+  const WeightPlace place = find_weight(checkpoint_, name);
+  const std::string& tensor = place.tensor->name;
+  require_shape(name, place.shape, wanted);
+  check(is_float(place.tensor->dtype), ErrorKind::bad_input, checkpoint_.file_of(tensor).string(), ": tensor \"", tensor,
+        "\" is ", name_of(place.tensor->dtype), "; weights must be F32, F16 or BF16");
 }
 
 DType Model::weight_type(const std::string& name) const {
   if (unit_rows_.count(name)) return DType::f32;
-  return is_packed(name) ? config_.dtype : checkpoint_.at(name).dtype;
+  const std::string first = name.find('*') == name.npos ? name : of_expert(name, 0);
+  return is_packed(first) ? config_.dtype : find_weight(checkpoint_, first).tensor->dtype;
 }
 
 std::vector<std::byte> Model::read(const std::string& name, Tensor shape, bool refuse_nonfinite) const {
   if (unit_rows_.count(name)) return read_unit_rows(name, shape);
   std::vector<std::byte> bytes(static_cast<size_t>(shape.bytes()));
-  if (is_packed(name)) {
-    shape.data = bytes.data();
-    dequantize(shape, packed_->read(checkpoint_, layer_of(name), shape.dtype));
+  shape.data = bytes.data();
+  if (name.find('*') == name.npos) {
+    read_one(name, shape, refuse_nonfinite);
   } else {
-    checkpoint_.read(name, bytes);
-    if (refuse_nonfinite)
-      within(checkpoint_.file_of(name).string(), [&] { require_finite(name, bytes, shape.dtype, shape.size()); });
+    const i64 experts = config_.experts.count, rows = shape.rows() / experts;
+    for (i64 e = 0; e < experts; ++e) read_one(of_expert(name, e), shape.slice(e * rows, rows), refuse_nonfinite);
   }
   return transposed_.count(name) ? transpose(bytes, shape.cols(), shape.rows()) : bytes;
+}
+
+void Model::read_one(const std::string& name, Tensor to, bool refuse_nonfinite) const {
+  if (is_packed(name)) return dequantize(to, packed_->read(checkpoint_, layer_of(name), to.dtype));
+  const WeightPlace place = find_weight(checkpoint_, name);
+  const std::span<std::byte> bytes(static_cast<std::byte*>(to.data), static_cast<size_t>(to.bytes()));
+  checkpoint_.read_part(place.tensor->name, place.first, bytes);
+  if (refuse_nonfinite)
+    within(checkpoint_.file_of(place.tensor->name).string(), [&] { require_finite(name, bytes, to.dtype, to.size()); });
 }
 
 std::vector<std::byte> Model::read_unit_rows(const std::string& name, Tensor shape) const {

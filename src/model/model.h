@@ -7,12 +7,14 @@
 #include "io/checkpoint.h"
 #include "model/family.h"
 #include "model/packed.h"
+#include "model/weight_place.h"
 
 namespace signround {
 
 // Where weights come from: a checkpoint, or random numbers to measure with.
 struct WeightSource {
   virtual ~WeightSource() = default;
+  // Names are those of a Program's weights, experts' with their '*'.
   // Element type of a weight on the backend: that of the file, or of the dequantized weight.
   virtual DType weight_type(const std::string& name) const = 0;
   // A weight's elements: of shape's dimensions and type, its data is not looked at. refuse_nonfinite: NaN or infinity is
@@ -37,6 +39,8 @@ class Model final : public WeightSource {
   bool is_packed(const std::string& weight) const;
   std::vector<std::byte> read_unit_rows(const std::string& name, Tensor shape) const;
   void check_shapes(const Program& program);
+  void check_shape(const std::string& name, const WeightRef& w);
+  void read_one(const std::string& name, Tensor to, bool refuse_nonfinite) const;
 
   Checkpoint checkpoint_;
   Config config_;

@@ -80,7 +80,7 @@ void extend(Plan& plan, int placement, int moment) {
 
 // Pass 3: lifetimes. A value lives from its step to its last reader; the backward reads only what the op's traits name.
 void find_lifetimes(const Program& program, Plan& plan, const Moments& at) {
-  const auto slot_bytes = [&](const Slot& slot) { return plan.rows() * slot.cols * bytes_of(plan.type_of(slot)); };
+  const auto slot_bytes = [&](const Slot& slot) { return plan.rows_of(slot) * slot.cols * bytes_of(plan.type_of(slot)); };
   const auto value = [&](int slot, int moment) {
     const size_t i = static_cast<size_t>(slot);
     int& placement = plan.slots[i].value;
@@ -104,6 +104,9 @@ void find_lifetimes(const Program& program, Plan& plan, const Moments& at) {
     for (int out : step.out)
       if (out >= 0) value(out, at.forward(s));
   }
+  for (size_t i = 0; i < program.slots.size(); ++i)  // what is counted lasts
+    if (program.slots[i].kind == SlotKind::counts)
+      for (int moment : {0, at.end()}) extend(plan, plan.slots[i].value, moment);
   value(program.output, at.loss());
   if (!plan.options.tuning) return;
 
@@ -114,7 +117,8 @@ void find_lifetimes(const Program& program, Plan& plan, const Moments& at) {
     if (!p.backward) continue;
     const OpTraits& t = traits(step.op);
     // A linear keeps its input for dw alone.
-    const unsigned keeps_in = step.op == Op::linear && !p.grad_weight ? 0 : t.keeps_in;
+    const bool linear = step.op == Op::linear || step.op == Op::expert_linear;
+    const unsigned keeps_in = linear && !p.grad_weight ? t.keeps_in & ~1u : t.keeps_in;
     for (size_t i = 0; i < step.in.size(); ++i) {
       if (step.in[i] >= 0 && bit(keeps_in, i)) value(step.in[i], at.backward(s));
       if (!p.grad_in[i]) continue;
@@ -165,7 +169,8 @@ void place(Plan& plan) {
 
 DType Plan::type_of(const Slot& s) const {
   switch (s.kind) {
-    case SlotKind::ids: return DType::i32;
+    case SlotKind::ids:
+    case SlotKind::counts: return DType::i32;
     case SlotKind::statistic:
       return options.activation == DType::f64 || options.activation == DType::dual ? options.activation : DType::f32;
     case SlotKind::activation: return options.activation;
@@ -194,9 +199,9 @@ Plan make_plan(const Program& program, const PlanOptions& options) {
 
 double flops_forward(const Program& program, const Step& step, i64 batch, i64 tokens) {
   const double rows = static_cast<double>(batch * tokens);
-  if (step.op == Op::linear) {
-    const WeightRef& w = program.weights[static_cast<size_t>(step.weight)];
-    return 2 * rows * static_cast<double>(w.rows * w.cols);
+  if (step.op == Op::linear || step.op == Op::expert_linear) {
+    const Slot& out = program.slots[static_cast<size_t>(step.out[0])];
+    return 2 * rows * static_cast<double>(out.per_token * out.cols * program.weights[static_cast<size_t>(step.weight)].cols);
   }
   if (step.op == Op::attention) {
     const AttentionShape& a = step.args.attention;
@@ -222,7 +227,7 @@ namespace {
 double slot_bytes(const Program& program, const Plan& plan, int slot) {
   if (slot < 0) return 0;
   const Slot& s = program.slots[static_cast<size_t>(slot)];
-  return static_cast<double>(plan.rows() * s.cols * bytes_of(plan.type_of(s)));
+  return static_cast<double>(plan.rows_of(s) * s.cols * bytes_of(plan.type_of(s)));
 }
 
 }  // namespace

@@ -46,6 +46,7 @@ struct Plan {
   i64 bytes = 0;  // of the arena
 
   i64 rows() const { return options.batch * options.tokens; }
+  i64 rows_of(const Slot& s) const { return s.per_token > 0 ? rows() * s.per_token : 1; }
   DType type_of(const Slot& s) const;
 };
 

@@ -18,6 +18,11 @@ const OpTraits& traits(Op op) {
       {"slice", 0b1, 0, 0},           //
       {"add", 0b11, 0, 0},            //
       {"softcap", 0b1, 0, 0b1},       // y
+      {"sigmoid_gate", 0b11, 0b11, 0},      // x, g
+      {"route", 0b1, 0b1, 0b11},            // z, weights, order
+      {"dispatch", 0b1, 0b10, 0},           // order
+      {"expert_linear", 0b1, 0b11, 0},      // bounds, and x only for dw: see plan.cpp
+      {"combine", 0b11, 0b111, 0},          // x, weights, order
   };
   return kTraits[static_cast<int>(op)];
 }
@@ -27,6 +32,15 @@ std::string Program::layer_name(const WeightRef& w) const {
   const size_t dot = full.rfind('.');
   return full.substr(0, dot);
 }
+
+std::vector<std::string> Program::layer_names(const WeightRef& w) const {
+  if (w.experts == 0) return {layer_name(w)};
+  std::vector<std::string> names;
+  for (i64 e = 0; e < w.experts; ++e) names.push_back(of_expert(layer_name(w), e));
+  return names;
+}
+
+std::string of_expert(std::string name, i64 expert) { return name.replace(name.find('*'), 1, cat(expert)); }
 
 int Builder::slot(SlotKind kind, i64 cols, std::string name) {
   program_.slots.push_back({kind, cols, std::move(name)});
@@ -43,6 +57,7 @@ Step& Builder::step(Op op, std::string name, std::initializer_list<int> in, i64 
   s.op = op;
   std::copy(in.begin(), in.end(), s.in.begin());
   s.out[0] = slot(SlotKind::activation, out_cols, name);
+  per_token(s.out[0]) = per_token(*in.begin());
   s.name = std::move(name);
   program_.steps.push_back(std::move(s));
   return program_.steps.back();
@@ -99,6 +114,13 @@ int Builder::unit_linear(int x, const std::string& name, i64 out) {
   return y;
 }
 
+int Builder::router(int x, const std::string& name, i64 out) {
+  Step& s = step(Op::linear, name, {x}, out);
+  s.weight = weight(name + ".weight", out, cols(x), false);
+  program_.weights.back().router = true;
+  return s.out[0];
+}
+
 int Builder::rope(int x, const RopeTable& table, RopeShape shape) {
   Step& s = step(Op::rope, "rope", {x}, cols(x));
   shape.heads = cols(x) / shape.head_dim;
@@ -141,6 +163,39 @@ int Builder::softcap(int x, float cap) {
   Step& s = step(Op::softcap, "softcap", {x}, cols(x));
   s.args.cap = cap;
   return s.out[0];
+}
+
+int Builder::sigmoid_gate(int x, int gate) { return step(Op::sigmoid_gate, "sigmoid_gate", {x, gate}, cols(x)).out[0]; }
+
+Routing Builder::route(int z, const std::string& name, i64 active, bool normalized) {
+  const i64 experts = cols(z);
+  Step& s = step(Op::route, "route", {z}, active);
+  s.args.normalized = normalized;
+  s.out[1] = slot(SlotKind::ids, active, "order of the choices");
+  s.out[2] = slot(SlotKind::ids, experts + 1, "bounds of the experts");
+  s.out[3] = slot(SlotKind::counts, experts, name);
+  per_token(s.out[1]) = 3;
+  per_token(s.out[2]) = per_token(s.out[3]) = 0;
+  return {s.out[0], s.out[1], s.out[2], experts, active};
+}
+
+int Builder::dispatch(int x, const Routing& to) {
+  const int y = step(Op::dispatch, "dispatch", {x, to.order}, cols(x)).out[0];
+  per_token(y) = to.active;
+  return y;
+}
+
+int Builder::expert_linear(int x, const Routing& at, const std::string& name, i64 out) {
+  Step& s = step(Op::expert_linear, name, {x, at.bounds}, out);
+  s.weight = weight(name + ".weight", at.experts * out, cols(x), true);
+  program_.weights.back().experts = at.experts;
+  return s.out[0];
+}
+
+int Builder::combine(int x, const Routing& from) {
+  const int y = step(Op::combine, "combine", {x, from.weights, from.order}, cols(x)).out[0];
+  per_token(y) = per_token(from.weights);
+  return y;
 }
 
 }  // namespace signround

@@ -9,7 +9,10 @@
 
 namespace signround {
 
-enum class Op : u8 { embed, positions, rms, layer_norm, linear, rope, attention, glu, act, slice, add, softcap };
+enum class Op : u8 {
+  embed, positions, rms, layer_norm, linear, rope, attention, glu, act, slice, add, softcap,
+  sigmoid_gate, route, dispatch, expert_linear, combine
+};
 
 // The numbers of a step. Each op reads its own; batch and tokens of the shapes are filled in when the plan is made.
 struct OpArgs {
@@ -22,31 +25,36 @@ struct OpArgs {
   Activation activation{};     // glu, act
   ColumnSlice columns{};       // slice
   float cap = 0;               // softcap
+  bool normalized = false;     // route
 };
 
 struct Step {
   Op op{};
   std::string name;                      // as in the checkpoint: "self_attn.q_proj"; else the op's
   std::array<int, 3> in = {-1, -1, -1};  // slots
-  std::array<int, 2> out = {-1, -1};     // slots: the result, and the statistic that the backward wants
+  std::array<int, 4> out = {-1, -1, -1, -1};  // slots: the result, and what else the backward or later steps want of it
   int weight = -1, bias = -1;            // Program::weights
   OpArgs args;
 };
 
-enum class SlotKind : u8 { ids, activation, statistic };  // i32, the backend's activation type, f32
+// i32, the backend's activation type, f32; counts: i32 that grow while a block is tuned.
+enum class SlotKind : u8 { ids, activation, statistic, counts };
 
 struct Slot {
   SlotKind kind = SlotKind::activation;
-  i64 cols = 0;  // rows are the N = B*T tokens
+  i64 cols = 0;
   std::string name;
+  i64 per_token = 1;  // rows for each of the N = B*T tokens; 0: one row in all
 };
 
 struct WeightRef {
   std::string name;        // in the checkpoint, without the program's prefix: "self_attn.q_proj.weight"
   i64 rows = 0, cols = 0;  // cols 0: a vector of `rows` elements
-  bool linear = false;     // a linear layer's matrix: may be quantized
+  bool linear = false;      // a linear layer's matrix: may be quantized
   bool transposed = false;  // the checkpoint holds it as [cols, rows]
   bool unit_rows = false;   // rows are divided by their lengths, in f32
+  bool router = false;      // a linear layer's matrix that decides over others: never quantized
+  i64 experts = 0;          // matrices of so many experts, one below the other; '*' in the name stands for their numbers
 };
 
 // Angles of the rotary embedding: position t turns pair i by t * inv_freq[i]; cos and sin are multiplied by scale. Sequences of
@@ -67,9 +75,14 @@ struct Program {
   std::vector<RopeTable> rope_tables;
   int input = -1, output = -1;  // slots
 
-  // The layer's name as users know it: prefix + "self_attn.q_proj".
+  // The layer's name as users know it: prefix + "self_attn.q_proj"; of experts, with their '*'.
   std::string layer_name(const WeightRef& w) const;
+  // The layers that the weight holds, one below the other: that one, or one for each expert.
+  std::vector<std::string> layer_names(const WeightRef& w) const;
 };
+
+// "mlp.experts.*.up_proj", 3 -> "mlp.experts.3.up_proj"
+std::string of_expert(std::string name, i64 expert);
 
 // What the backward of an op reads of its forward, as bit masks over Step::in and Step::out, and which inputs have a gradient.
 struct OpTraits {
@@ -79,6 +92,12 @@ struct OpTraits {
   unsigned in_place = 0;  // inputs whose gradient the backward may write over the input itself
 };
 const OpTraits& traits(Op op);
+
+// Which expert each token chose: the slots of ops/ops.h.
+struct Routing {
+  int weights, order, bounds;
+  i64 experts, active;
+};
 
 // Writes a Program: one method an op, each returns the slot of its result. `x` is a slot.
 class Builder {
@@ -97,6 +116,8 @@ class Builder {
   // transposed: the checkpoint holds the weight as [in, out].
   int linear(int x, const std::string& name, i64 out, bool bias = false, bool transposed = false);
   int unit_linear(int x, const std::string& name, i64 out);  // of the weight's rows, each divided by its length
+  // A linear layer that decides over others and stays as it is.
+  int router(int x, const std::string& name, i64 out);
   int rope(int x, const RopeTable& table, RopeShape shape);
   int attention(int q, int k, int v, const AttentionShape& shape);
   int glu(int gate, int up, Activation activation);
@@ -104,6 +125,14 @@ class Builder {
   int slice(int x, const ColumnSlice& columns);
   int add(int a, int b);
   int softcap(int x, float cap);
+  int sigmoid_gate(int x, int gate);
+
+  // Each token goes to `active` of the experts that z [N, experts] scores; then back. name: of the experts, "mlp.experts".
+  Routing route(int z, const std::string& name, i64 active, bool normalized);
+  int dispatch(int x, const Routing& to);
+  // A linear of each expert; name: "mlp.experts.*.up_proj".
+  int expert_linear(int x, const Routing& at, const std::string& name, i64 out);
+  int combine(int x, const Routing& from);
 
   Program finish() { return std::move(program_); }
 
@@ -111,6 +140,7 @@ class Builder {
   int slot(SlotKind kind, i64 cols, std::string name);
   int weight(const std::string& name, i64 rows, i64 cols, bool linear);
   i64 cols(int x) const { return program_.slots[static_cast<size_t>(x)].cols; }
+  i64& per_token(int x) { return program_.slots[static_cast<size_t>(x)].per_token; }
   Step& step(Op op, std::string name, std::initializer_list<int> in, i64 out_cols);
 
   Program program_;

@@ -3,7 +3,7 @@
 // an op without a backward does not link.
 //
 // Letters: B sequences, T positions, N = B*T tokens (rows), D model, I/O columns in/out of a linear, H/K query/KV heads, d head,
-// F feed-forward, V vocabulary, G groups of a row. dx = d(loss)/dx. Order of parameters: outputs, inputs, scalars.
+// F feed-forward, V vocabulary, G groups of a row, E experts. dx = d(loss)/dx. Order of parameters: outputs, inputs, scalars.
 // Tensors are row-major, row = token. Activations and their gradients are of the backend's activation type, statistics f32.
 // A gradient tensor with no data (a false Tensor) is not wanted and is skipped.
 // Numerics: sums are accumulated in f32 (f64 where T is f64) in an order that depends neither on threads nor on the run.
@@ -22,6 +22,11 @@ struct QdqTensors {
   Tensor wmin, wmax;  // [O,G] f32: min(0, min w), max(0, max w) of each group, fixed
   Tensor v;           // [O,I] f32: rounding offsets, start 0
   Tensor lo, hi;      // [O,G] f32 in [0,1]: factors of wmin, wmax, start 1
+
+  QdqTensors rows(i64 first, i64 count) const {
+    const auto part = [&](Tensor t) { return t.slice(first, count); };
+    return {part(w), part(wmin), part(wmax), part(v), part(lo), part(hi)};
+  }
 };
 
 // The integers and scales of one linear. A group's weights are S (code - zero), with S its scale; at two levels S = scale factor
@@ -144,6 +149,33 @@ struct Backend : Allocator {
   // ---- soft limit of logits.   y = cap * tanh(x / cap).   Keeps y.   dx = dy o (1 - (y / cap)^2)
   virtual void softcap(Tensor y, Tensor x, float cap) = 0;
   virtual void softcap_bwd(Tensor dx, Acc acc, Tensor dy, Tensor y, float cap) = 0;
+
+  // ---- a gate a token.   y[n] = sigmoid(g[n]) x[n],   g [N,1].   Keeps x, g.   With s = sigmoid(g):
+  //   dx = s dy,   dg = s (1 - s) (dy . x)
+  virtual void sigmoid_gate(Tensor y, Tensor x, Tensor g) = 0;
+  virtual void sigmoid_gate_bwd(Tensor dx, Tensor dg, Acc acc_x, Acc acc_g, Tensor dy, Tensor x, Tensor g) = 0;
+
+  // ---- mixture of experts. Each token chooses k of E experts; a choice c = n*k + j is a row of its own, and rows are sorted by
+  // expert, then by choice: expert e has the rows bounds[e] .. bounds[e+1]. How many there are is known without asking: N*k.
+  // Router:   p = softmax(z),   weights[n,j] = p of the j-th largest logit, of equal ones the first; normalized: over their sum.
+  //   order i32 [3, N*k]: expert of each choice, row of each choice, choice of each row. bounds i32 [E+1]. seen i32 [E] grows by
+  //   the rows of each expert. Keeps z, weights, order.   With t = sum_j weights[j] dweights[j], at the chosen experts only:
+  //   dz = weights o (dweights - t) if normalized;   else dz = weights o dweights there, and - p t at all experts.
+  virtual void route(Tensor weights, Tensor order, Tensor bounds, Tensor seen, Tensor z, bool normalized) = 0;
+  virtual void route_bwd(Tensor dz, Acc acc, Tensor dweights, Tensor z, Tensor weights, Tensor order, bool normalized) = 0;
+  // To the experts:   y[row of c] = x[c / k].   Keeps order.   dx[n] = sum_j dy[row of (n,j)]
+  virtual void dispatch(Tensor y, Tensor x, Tensor order) = 0;
+  virtual void dispatch_bwd(Tensor dx, Acc acc, Tensor dy, Tensor order) = 0;
+  // Their linear: rows of expert e by its own weight w[e*O .. e*O+O, I].   y = x w[e]^T.   Keeps x (for dw), bounds.
+  //   dx = dy w[e],   dw[e] = dy^T x over its rows: 0 without any
+  virtual void expert_linear(Tensor y, Tensor x, Tensor w, Tensor bounds) = 0;
+  virtual void expert_linear_bwd_x(Tensor dx, Acc acc, Tensor dy, Tensor w, Tensor bounds) = 0;
+  virtual void expert_linear_bwd_w(Tensor dw, Acc acc, Tensor dy, Tensor x, Tensor bounds) = 0;
+  // And back:   y[n] = sum_j weights[n,j] x[row of (n,j)].   Keeps x, weights, order.
+  //   dx[row of c] = weights[c] dy[c / k],   dweights[c] = dy[c / k] . x[row of c]
+  virtual void combine(Tensor y, Tensor x, Tensor weights, Tensor order) = 0;
+  virtual void combine_bwd(Tensor dx, Tensor dweights, Acc acc_x, Acc acc_weights, Tensor dy, Tensor x, Tensor weights,
+                           Tensor order) = 0;
 
   // ---- losses.
   // Squared error:   loss[step] += mean((y - target)^2) over the tokens that count;  dy = 2 (y - target).

@@ -29,9 +29,10 @@ BlockWork::BlockWork(Arena& arena, Arena& snapshots, Backend& backend, const Wei
   bool two_levels = false, offset = false;
   quant_.each([&](size_t i) {
     const WeightRef& ref = program.weights[i];
-    weights = std::max(weights, ref.rows * ref.cols);
-    groups = std::max(groups, ref.rows * specs[i].groups(ref.cols));
-    scales = std::max(scales, ref.rows * specs[i].scales(ref.cols));
+    const i64 rows = ref.experts > 0 ? ref.rows / ref.experts : ref.rows;
+    weights = std::max(weights, rows * ref.cols);
+    groups = std::max(groups, rows * specs[i].groups(ref.cols));
+    scales = std::max(scales, rows * specs[i].scales(ref.cols));
     two_levels |= specs[i].two_levels();
     offset |= specs[i].two_levels() && !specs[i].symmetric;
   });
@@ -48,14 +49,14 @@ TuneResult BlockWork::tune(Tensor inputs, Tensor targets, Sampler& sampler, cons
   return tune_block(backend_, executor(), quant_, state_, inputs, targets, wanted_, sampler, tune_, issued);
 }
 
-QuantizedLinear BlockWork::codes_of(size_t weight) const {
-  const WeightRef& ref = stage_.program().weights[weight];
+QuantizedLinear BlockWork::codes_of(size_t weight, const std::string& name, i64 first, i64 rows) const {
+  const QdqTensors q = quant_.tensors[weight].rows(first, rows);
   QuantizedLinear layer;
-  layer.name = stage_.program().layer_name(ref);
-  layer.rows = ref.rows;
-  layer.cols = ref.cols;
+  layer.name = name;
+  layer.rows = rows;
+  layer.cols = q.w.cols();
   layer.spec = quant_.specs[weight];
-  layer.weight_type = quant_.tensors[weight].w.dtype;
+  layer.weight_type = q.w.dtype;
   resize_grid(layer);
   GridTensors host = grid_tensors(layer), device = host;  // the sizes of this layer, the places on the device
   const std::pair<Tensor*, Tensor> places[] = {{&device.codes, grid_.codes}, {&device.scale, grid_.scale},
@@ -63,7 +64,7 @@ QuantizedLinear BlockWork::codes_of(size_t weight) const {
                                                {&device.offset, grid_.offset}};
   for (const auto& [tensor, place] : places)
     if (*tensor) tensor->data = place.data;
-  backend_.qdq_codes(device, quant_.tensors[weight], layer.spec);
+  backend_.qdq_codes(device, q, layer.spec);
   const std::pair<Tensor, Tensor> copies[] = {{host.codes, device.codes}, {host.scale, device.scale}, {host.zero, device.zero},
                                               {host.factor, device.factor}, {host.offset, device.offset}};
   for (const auto& [to, from] : copies)
@@ -72,7 +73,12 @@ QuantizedLinear BlockWork::codes_of(size_t weight) const {
 }
 
 void BlockWork::each_layer(const std::function<void(const QuantizedLinear&)>& take) const {
-  quant_.each([&](size_t i) { take(codes_of(i)); });
+  quant_.each([&](size_t i) {
+    const WeightRef& ref = stage_.program().weights[i];
+    const std::vector<std::string> names = stage_.program().layer_names(ref);
+    const i64 rows = ref.rows / static_cast<i64>(names.size());
+    for (size_t n = 0; n < names.size(); ++n) take(codes_of(i, names[n], static_cast<i64>(n) * rows, rows));
+  });
 }
 
 double BlockWork::flops_per_step() const {

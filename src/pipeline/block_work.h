@@ -31,7 +31,8 @@ class BlockWork {
   double flops_per_step() const;  // of one tuning step
 
  private:
-  QuantizedLinear codes_of(size_t weight) const;
+  // Of the layer `name`, that is `rows` rows of the weight from `first` on.
+  QuantizedLinear codes_of(size_t weight, const std::string& name, i64 first, i64 rows) const;
 
   Backend& backend_;
   TuneOptions tune_;

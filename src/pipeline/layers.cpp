@@ -25,22 +25,29 @@ LayerPlan plan_layers(const Model& model, const QuantizeOptions& options) {
     std::vector<QuantSpec>& specs = plan.specs.emplace_back();
     for (const WeightRef& w : block.weights) {
       specs.push_back(kPlain);
-      if (!w.linear) continue;
-      const std::string name = block.layer_name(w);
-      const LayerRules::Rule* rule = own.rule_for(name);
-      const QuantSpec spec = rule ? rule->applied_to(options.spec) : options.spec;
-      std::string reason = reason_to_skip(name, w.rows, w.cols, options.ignore_layers);
-      if (reason.empty() && !spec.quantized()) reason = cat("left alone by ", quote(rule->key), " of --layer-config");
-      if (reason.empty()) {
-        specs.back() = gguf_fallback(spec, w.cols);
-        if (!(specs.back() == options.spec)) plan.scheme.exceptions.emplace_back(name, specs.back());
-        if (!(specs.back() == spec)) ++fallbacks[w.cols];
-      } else {
-        plan.skipped.push_back(cat(name, ": ", reason));
-        plan.scheme.skipped.push_back(name);
+      if (!w.linear && !w.router) continue;
+      const std::vector<std::string> layers = block.layer_names(w);
+      const i64 rows = w.rows / static_cast<i64>(layers.size());
+      const auto spec_of = [&](const LayerRules::Rule* rule) { return rule ? rule->applied_to(options.spec) : options.spec; };
+      const LayerRules::Rule* rule = own.rule_for(layers[0]);
+      const QuantSpec spec = spec_of(rule);
+      std::string reason = w.router ? "it decides over other layers" : "";
+      for (const std::string& name : layers) {  // of experts all or none, and alike: engines join them
+        if (reason.empty()) reason = reason_to_skip(name, rows, w.cols, options.ignore_layers);
+        check(spec_of(own.rule_for(name)) == spec, ErrorKind::usage, "--layer-config: ", name, " would have another grid than ",
+              layers[0], ", but the experts of a layer need one");
       }
-      plan.linears.push_back({name, w.rows, w.cols, specs.back(), model.weight_type(block.prefix + w.name)});
-      names.push_back(name);
+      if (reason.empty() && !spec.quantized()) reason = cat("left alone by ", quote(rule->key), " of --layer-config");
+      if (reason.empty()) specs.back() = gguf_fallback(spec, w.cols);
+      else plan.skipped.push_back(cat(block.layer_name(w), ": ", reason));
+      for (const std::string& name : layers) {
+        if (!reason.empty()) plan.scheme.skipped.push_back(name);
+        else if (!(specs.back() == options.spec)) plan.scheme.exceptions.emplace_back(name, specs.back());
+        if (reason.empty() && !(specs.back() == spec)) ++fallbacks[w.cols];
+        const WeightPlace place = find_weight(model.checkpoint(), name + ".weight");
+        plan.linears.push_back({name, rows, w.cols, specs.back(), place.tensor->dtype, place.tensor->name, place.first});
+        names.push_back(name);
+      }
       plan.scheme.transposed = plan.scheme.transposed || w.transposed;
     }
   }

@@ -120,9 +120,6 @@ std::vector<std::vector<i32>> Run::read_samples() {
 
 // One format: the output itself; several: a folder each.
 void Run::open_writers() {
-  std::set<std::string> replaced;
-  for (const PlannedLayer& layer : layers_.linears)
-    if (layer.spec.quantized()) replaced.insert(layer.name + ".weight");
   for (const std::string& format : options_.formats) require_format(format, layers_.linears, layers_.scheme);
   for (const std::string& format : options_.formats) {
     Path path(options_.output);
@@ -138,7 +135,6 @@ void Run::open_writers() {
                                           .config = model_.checkpoint().config(),
                                           .layers = layers_.linears,
                                           .scheme = layers_.scheme,
-                                          .replaced = replaced,
                                           .shard_bytes = options_.shard_bytes}));
   }
 }
@@ -202,6 +198,7 @@ void Run::quantize_block(Arena& arena, Arena& snapshots, size_t index, std::opti
     report.first_loss = result.losses.front();
     report.best_loss = result.best_loss;
     report.best_step = result.best_step;
+    report.idle_experts = result.idle_experts;
     work.quantize();
     if (block + 1 < blocks) chain->run_quantized(work.executor());
   } else {

@@ -43,6 +43,7 @@ struct BlockReport {
   double seconds = 0;
   double tflops = 0;   // arithmetic of the tuning steps over their time, 1e12 per second
   i64 peak_bytes = 0;  // on the device
+  std::vector<std::string> idle_experts;  // met no token of the calibration: rounded to nearest
 };
 
 struct QuantizeReport {

@@ -82,6 +82,7 @@ TuneResult tune_block(Backend& backend, const Executor& executor, const BlockQua
                       Tensor inputs, Tensor targets, Tensor wanted, Sampler& sampler, const TuneOptions& options,
                       const std::function<void(i64)>& issued) {
   quant.start(backend);
+  executor.forget_counts();
   start_state(backend, state, sampler, options);
 
   const auto update = [&](size_t w, Tensor dw) { backend.qdq_step(quant.tensors[w], dw, quant.specs[w], state); };
@@ -128,6 +129,7 @@ TuneResult tune_block(Backend& backend, const Executor& executor, const BlockQua
   backend.download(counters, state.counters);
   backend.download(&result.best_loss, state.best);
   result.best_step = counters[2];
+  result.idle_experts = executor.idle_experts();
   return result;
 }
 

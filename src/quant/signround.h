@@ -20,6 +20,7 @@ struct TuneResult {
   std::vector<float> losses;  // mean squared error of each step
   i64 best_step = 0;
   float best_loss = 0;
+  std::vector<std::string> idle_experts;  // that met no token: nothing was learned, they are rounded to nearest
 };
 
 // The parameters of one block's quantized linears, on the backend; by weight of the program, empty where a weight is not

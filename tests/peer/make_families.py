@@ -22,7 +22,8 @@ SIZES = dict(vocab_size=VOCAB, hidden_size=32, intermediate_size=64, num_hidden_
 WINDOWS = ["sliding_attention", "full_attention"]
 
 HEADS = dict(num_key_value_heads=None)  # families without that key
-# transformers' name, options
+EXPERTS = dict(num_experts_per_tok=2, moe_intermediate_size=32)
+# transformers' name, options; NAME_stacked: the experts of a layer in 3-D tensors, as transformers holds them
 FAMILIES = {
     "mistral": ("Mistral", dict(sliding_window=7, head_dim=16)),
     "qwen2": ("Qwen2", dict(use_sliding_window=True, sliding_window=6, max_window_layers=1)),
@@ -61,6 +62,14 @@ FAMILIES = {
     "falcon_alibi": ("Falcon", dict(HEADS, intermediate_size=None, ffn_hidden_size=64, num_attention_heads=8, multi_query=False,
                                     parallel_attn=False, bias=True, alibi=True)),
     "bloom": ("Bloom", dict(HEADS, intermediate_size=None, num_attention_heads=8)),
+    "mixtral": ("Mixtral", dict(EXPERTS, intermediate_size=32, num_local_experts=5)),
+    "mixtral_stacked": ("Mixtral", dict(EXPERTS, intermediate_size=32, num_local_experts=4, sliding_window=7)),
+    "qwen2_moe": ("Qwen2Moe", dict(EXPERTS, num_experts=5, shared_expert_intermediate_size=64, mlp_only_layers=[1])),
+    "qwen2_moe_stacked": ("Qwen2Moe", dict(EXPERTS, num_experts=4, shared_expert_intermediate_size=32, norm_topk_prob=True,
+                                           qkv_bias=False, use_sliding_window=True, sliding_window=6, max_window_layers=1)),
+    "qwen3_moe": ("Qwen3Moe", dict(EXPERTS, num_experts=7, num_experts_per_tok=3, head_dim=16, norm_topk_prob=True,
+                                   decoder_sparse_step=2)),
+    "qwen3_moe_stacked": ("Qwen3Moe", dict(EXPERTS, num_experts=4, use_sliding_window=True, sliding_window=5)),
     "baichuan_rope": ("Llama", HEADS),
     "baichuan2": ("Llama", HEADS),
     "baichuan_alibi": ("Llama", dict(HEADS, hidden_size=96, intermediate_size=32, num_attention_heads=6)),
@@ -114,6 +123,10 @@ def with_alibi(model):
     return mask.masked_fill(distance < 0, torch.finfo(torch.float32).min)[None]
 
 
+def experts_eager(model):
+    return dict(experts_implementation="eager") if hasattr(model.config, "num_experts_per_tok") else {}
+
+
 def make(outdir, name):
     family, options = FAMILIES[name][:2]
     config_class = getattr(transformers, family + "TextConfig", None) or getattr(transformers, family + "Config")
@@ -125,12 +138,12 @@ def make(outdir, name):
         config = getattr(transformers, family + "Config")(text_config=config, vision_config=VISION, mm_tokens_per_image=4)
     model = model_class(config)
     loud(model, 5)
-    model.to(torch.bfloat16).save_pretrained(folder)
+    model.to(torch.bfloat16).save_pretrained(folder, save_original_format=not name.endswith("_stacked"))
     if os.path.exists(os.path.join(folder, "generation_config.json")):
         os.remove(os.path.join(folder, "generation_config.json"))
     baichuan, alibi = name.startswith("baichuan"), name == "baichuan_alibi"
     attention = "sdpa" if name == "falcon_alibi" else "eager"  # eager Falcon adds its ALiBi twice
-    model = model_class.from_pretrained(folder, dtype=torch.float32, attn_implementation=attention).eval()
+    model = model_class.from_pretrained(folder, dtype=torch.float32, attn_implementation=attention, **experts_eager(model)).eval()
 
     mask = dict(attention_mask=with_alibi(model)) if alibi else {}
     if baichuan:
@@ -158,9 +171,15 @@ def make(outdir, name):
         p = f"{prefix}.{i}."
         out.update({p + "in": x[0].contiguous(), p + "out": y[0].detach().contiguous(), p + "target": target[0]})
         for layer, module in block.named_modules():
-            if isinstance(module, (torch.nn.Linear, Conv1D)):
+            if isinstance(module, (torch.nn.Linear, Conv1D)) and "shared_expert_gate" not in layer:
                 grad = module.weight.grad
                 out[f"{p}grad.{layer}.weight"] = (grad.T if isinstance(module, Conv1D) else grad).contiguous()  # [out, in]
+            if hasattr(module, "gate_up_proj") and isinstance(module.gate_up_proj, torch.nn.Parameter):
+                gate, up = module.gate_up_proj.grad.chunk(2, dim=1)
+                grads = zip(("gate_proj", "up_proj", "down_proj"), ("w1", "w3", "w2"), (gate, up, module.down_proj.grad))
+                for new, old, grad in grads:  # one expert below the other
+                    where = f"block_sparse_moe.experts.*.{old}" if family == "Mixtral" else f"{layer}.*.{new}"
+                    out[f"{p}grad.{where}.weight"] = grad.flatten(0, 1).contiguous()
     save_file(fuse(out) if baichuan else out, os.path.join(outdir, name + ".safetensors"))
     nll = torch.nn.functional.cross_entropy(logits[:-1], ids[0, 1:])
     size = sum(os.path.getsize(os.path.join(folder, f)) for f in os.listdir(folder))

@@ -47,9 +47,19 @@ int fused_attention(Builder& b, const Config& c, i64 layer, int h, const char* f
   return b.linear(o, out, c.hidden, c.o_bias, c.transposed);
 }
 
-int gated_mlp(Builder& b, const Config& c, int h) {
-  const int gate = b.linear(h, "mlp.gate_proj", c.ffn, c.mlp_bias), up = b.linear(h, "mlp.up_proj", c.ffn, c.mlp_bias);
-  return b.linear(b.glu(gate, up, c.activation), "mlp.down_proj", c.hidden, c.mlp_bias);
+int gated_mlp(Builder& b, const Config& c, int h, const std::string& prefix, i64 ffn) {
+  if (ffn == 0) ffn = c.ffn;
+  const int gate = b.linear(h, prefix + "gate_proj", ffn, c.mlp_bias), up = b.linear(h, prefix + "up_proj", ffn, c.mlp_bias);
+  return b.linear(b.glu(gate, up, c.activation), prefix + "down_proj", c.hidden, c.mlp_bias);
+}
+
+int routed_mlp(Builder& b, const Config& c, int h, const std::string& prefix, const char* gate, const char* up,
+               const char* down) {
+  const int scores = b.router(h, prefix + "gate", c.experts.count);
+  const Routing r = b.route(scores, prefix + "experts", c.experts.active, c.experts.normalized);
+  const auto linear = [&](int x, const char* name, i64 out) { return b.expert_linear(x, r, prefix + "experts.*." + name, out); };
+  const int x = b.dispatch(h, r), g = linear(x, gate, c.experts.ffn), u = linear(x, up, c.experts.ffn);
+  return b.combine(linear(b.glu(g, u, c.activation), down, c.hidden), r);
 }
 
 int plain_mlp(Builder& b, const Config& c, int h, const char* up, const char* down) {

@@ -14,8 +14,11 @@ int self_attention(Builder& b, const Config& c, i64 layer, int h, const std::str
 // The same with one linear for q, k and v: its rows are, `parts` times, the q of some heads, then their k, then their v.
 int fused_attention(Builder& b, const Config& c, i64 layer, int h, const char* fused, const char* out, i64 parts);
 
-// mlp.{gate,up,down}_proj
-int gated_mlp(Builder& b, const Config& c, int h);
+// PREFIX{gate,up,down}_proj, ffn wide; 0: as the config says.
+int gated_mlp(Builder& b, const Config& c, int h, const std::string& prefix = "mlp.", i64 ffn = 0);
+
+// The same for each of the experts that PREFIXgate chooses: PREFIXexperts.*.{GATE,UP,DOWN}.
+int routed_mlp(Builder& b, const Config& c, int h, const std::string& prefix, const char* gate, const char* up, const char* down);
 
 // Two linears and the activation between.
 int plain_mlp(Builder& b, const Config& c, int h, const char* up, const char* down);

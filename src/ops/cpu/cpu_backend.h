@@ -1,97 +1,25 @@
 // The instruction set on the CPU: every method reads the types of its tensors once and calls the kernel of that name.
 // T: activations, their gradients and, where it is not float, statistics and learned values. Weights may be f32, f16, bf16 or T.
 #pragma once
-#include <algorithm>
-#include <cstring>
 #include <memory>
-#include <string>
 
 #include "ops/cpu/attention.h"
+#include "ops/cpu/cpu_device.h"
 #include "ops/cpu/embed.h"
-#include "ops/cpu/host_memory.h"
-#include "ops/cpu/loop.h"
+#include "ops/cpu/experts.h"
 #include "ops/cpu/loss.h"
 #include "ops/cpu/matmul.h"
-#include "ops/cpu/mlp.h"
 #include "ops/cpu/norm.h"
 #include "ops/cpu/qdq.h"
 #include "ops/cpu/rope.h"
 #include "ops/cpu/slice.h"
-#include "ops/ops.h"
 
 namespace signround::SIGNROUND_ISA {
 
-// f(typed pointer) for a tensor that may be stored as float, f16, bf16 or T.
-template <class T, class F>
-void with_type(Tensor t, F&& f) {
-  switch (t.dtype) {
-    case DType::f32: return f(static_cast<float*>(t.data));
-    case DType::f16: return f(static_cast<f16*>(t.data));
-    case DType::bf16: return f(static_cast<bf16*>(t.data));
-    default: break;
-  }
-  if constexpr (!std::is_same_v<T, float>) return f(t.as<T>());
-  fail(ErrorKind::bug, "no kernel for elements of type ", name_of(t.dtype));
-}
-
-// A wrong shape is a bug of the caller.
-inline void fits(bool ok, std::string_view op) { check(ok, ErrorKind::bug, op, ": the shapes of the tensors do not fit"); }
-
 template <class T>
-class CpuBackend final : public Backend {
+class CpuBackend final : public CpuDevice<T> {
  public:
-  CpuBackend(Precision precision, std::string_view isa) : precision_(precision), name_(cat("cpu ", isa)) {}
-
-  std::string name() const override { return name_; }
-  DType activation_type() const override { return dtype_of<T>; }
-  i64 free_bytes() const override { return free_host_bytes(); }
-  i64 total_bytes() const override { return total_host_bytes(); }
-  i64 peak_bytes() const override { return peak_; }
-  Allocator& host_memory() override { return *this; }
-
-  // ---- memory
-  void* allocate(i64 bytes, std::string_view what) override {
-    void* data = allocate_host(bytes, what);
-    in_use_ += bytes;
-    peak_ = in_use_ > peak_ ? in_use_ : peak_;
-    return data;
-  }
-  void release(void* data, i64 bytes) noexcept override {
-    release_host(data);
-    in_use_ -= bytes;
-  }
-  void upload(Tensor dst, const void* src) override { std::memcpy(dst.data, src, static_cast<size_t>(dst.bytes())); }
-  void download(void* dst, Tensor src) override { std::memcpy(dst, src.data, static_cast<size_t>(src.bytes())); }
-  void copy(Tensor dst, Tensor src) override {
-    fits(dst.size() == src.size(), "copy");
-    if (dst.dtype == src.dtype) {
-      parallel_ranges(src.bytes(), 1 << 18, [&](i64 first, i64 last) {
-        char* to = static_cast<char*>(dst.data) + first;
-        std::memcpy(to, static_cast<const char*>(src.data) + first, static_cast<size_t>(last - first));
-      });
-      return;
-    }
-    with_type<T>(dst, [&](auto* to) { with_type<T>(src, [&](const auto* from) { convert(to, from, src.size()); }); });
-  }
-  void fill(Tensor dst, float value) override {
-    if (dst.dtype == DType::i32) {
-      std::fill_n(dst.as<i32>(), dst.size(), static_cast<i32>(value));
-      return;
-    }
-    with_type<T>(dst, [&](auto* to) {
-      using To = std::remove_pointer_t<decltype(to)>;
-      for_elements(dst.size(), [&](i64 first, i64 last) { std::fill(to + first, to + last, cast<To>(value)); });
-    });
-  }
-  void synchronize() override {}
-  void aside(const std::function<void()>& body) override { body(); }
-  void rejoin() override {}
-  void repeat(i64 times, const std::function<void()>& body, const std::function<void(i64)>& issued) override {
-    for (i64 n = 1; n <= times; ++n) {
-      body();
-      if (issued) issued(n);
-    }
-  }
+  CpuBackend(Precision precision, std::string_view isa) : CpuDevice<T>(isa), precision_(precision) {}
 
   // ---- embedding
   void embed(Tensor y, Tensor ids, Tensor table, float scale) override {
@@ -247,6 +175,72 @@ class CpuBackend final : public Backend {
     SIGNROUND_ISA::softcap_bwd(dx.as<T>(), acc, dy.as<T>(), y.as<T>(), T(cap), y.size());
   }
 
+  // ---- a gate a token
+  void sigmoid_gate(Tensor y, Tensor x, Tensor g) override {
+    fits(y.size() == x.size() && g.size() == x.rows(), "sigmoid_gate");
+    SIGNROUND_ISA::sigmoid_gate(y.as<T>(), x.as<T>(), g.as<T>(), x.rows(), x.cols());
+  }
+  void sigmoid_gate_bwd(Tensor dx, Tensor dg, Acc acc_x, Acc acc_g, Tensor dy, Tensor x, Tensor g) override {
+    fits(dy.size() == x.size() && g.size() == x.rows() && (!dx || dx.size() == x.size()) && (!dg || dg.size() == g.size()),
+         "sigmoid_gate_bwd");
+    SIGNROUND_ISA::sigmoid_gate_bwd(wanted(dx), wanted(dg), acc_x, acc_g, dy.as<T>(), x.as<T>(), g.as<T>(), x.rows(), x.cols());
+  }
+
+  // ---- mixture of experts
+  void route(Tensor weights, Tensor order, Tensor bounds, Tensor seen, Tensor z, bool normalized) override {
+    fits_order(weights, order, "route");
+    fits(z.rows() == weights.rows() && z.cols() >= weights.cols() && bounds.size() == z.cols() + 1 && seen.size() == z.cols(),
+         "route");
+    choose(weights.as<T>(), order.as<i32>(), z.as<T>(), z.rows(), z.cols(), weights.cols(), normalized);
+    sort_choices(order.as<i32>(), bounds.as<i32>(), seen.as<i32>(), weights.size(), z.cols());
+  }
+  void route_bwd(Tensor dz, Acc acc, Tensor dweights, Tensor z, Tensor weights, Tensor order, bool normalized) override {
+    if (!dz) return;
+    fits_order(weights, order, "route_bwd");
+    fits(dz.size() == z.size() && z.rows() == weights.rows() && dweights.size() == weights.size(), "route_bwd");
+    SIGNROUND_ISA::route_bwd(dz.as<T>(), acc, dweights.as<T>(), z.as<T>(), weights.as<T>(), order.as<i32>(), z.rows(), z.cols(),
+                             weights.cols(), normalized);
+  }
+  void dispatch(Tensor y, Tensor x, Tensor order) override {
+    fits(order.size() == 3 * y.rows() && y.cols() == x.cols() && x.rows() > 0 && y.rows() % x.rows() == 0, "dispatch");
+    SIGNROUND_ISA::dispatch(y.as<T>(), x.as<T>(), order.as<i32>(), x.rows(), y.rows() / x.rows(), x.cols());
+  }
+  void dispatch_bwd(Tensor dx, Acc acc, Tensor dy, Tensor order) override {
+    if (!dx) return;
+    fits(order.size() == 3 * dy.rows() && dy.cols() == dx.cols() && dx.rows() > 0 && dy.rows() % dx.rows() == 0, "dispatch_bwd");
+    SIGNROUND_ISA::dispatch_bwd(dx.as<T>(), acc, dy.as<T>(), order.as<i32>(), dx.rows(), dy.rows() / dx.rows(), dx.cols());
+  }
+  void expert_linear(Tensor y, Tensor x, Tensor w, Tensor bounds) override {
+    each_expert(x, w, bounds, [&](i64 first, i64 count, Tensor own) {
+      linear(y.slice(first, count), x.slice(first, count), own, {});
+    });
+  }
+  void expert_linear_bwd_x(Tensor dx, Acc acc, Tensor dy, Tensor w, Tensor bounds) override {
+    if (!dx) return;
+    each_expert(dx, w, bounds, [&](i64 first, i64 count, Tensor own) {
+      linear_bwd_x(dx.slice(first, count), acc, dy.slice(first, count), own);
+    });
+  }
+  void expert_linear_bwd_w(Tensor dw, Acc acc, Tensor dy, Tensor x, Tensor bounds) override {
+    if (!dw) return;
+    each_expert(x, dw, bounds, [&](i64 first, i64 count, Tensor own) {
+      linear_bwd_w(own, acc, dy.slice(first, count), x.slice(first, count));
+    });
+  }
+  void combine(Tensor y, Tensor x, Tensor weights, Tensor order) override {
+    fits_order(weights, order, "combine");
+    fits(x.rows() == weights.size() && y.rows() == weights.rows() && x.cols() == y.cols(), "combine");
+    SIGNROUND_ISA::combine(y.as<T>(), x.as<T>(), weights.as<T>(), order.as<i32>(), y.rows(), weights.cols(), y.cols());
+  }
+  void combine_bwd(Tensor dx, Tensor dweights, Acc acc_x, Acc acc_weights, Tensor dy, Tensor x, Tensor weights,
+                   Tensor order) override {
+    fits_order(weights, order, "combine_bwd");
+    fits(x.rows() == weights.size() && dy.rows() == weights.rows() && x.cols() == dy.cols() && (!dx || dx.size() == x.size()) &&
+             (!dweights || dweights.size() == weights.size()), "combine_bwd");
+    SIGNROUND_ISA::combine_bwd(wanted(dx), wanted(dweights), acc_x, acc_weights, dy.as<T>(), x.as<T>(), weights.as<T>(),
+                               order.as<i32>(), dy.rows(), weights.cols(), x.cols());
+  }
+
   // ---- losses
   void mse(Tensor dy, Tensor y, Tensor target, i64 tokens, bool skip_last, const TuningState& state) override {
     fits(dy.size() == y.size() && y.size() == target.size() && tokens > 0 && y.rows() % tokens == 0, "mse");
@@ -301,7 +295,7 @@ class CpuBackend final : public Backend {
   void next_micro(const TuningState& state) override { SIGNROUND_ISA::next_micro(state); }
   void judge(const TuningState& state) override { SIGNROUND_ISA::judge<T>(state); }
   void keep_if_best(Tensor dst, Tensor src, const TuningState& state) override {
-    if (counters(state).is_best) copy(dst, src);
+    if (counters(state).is_best) this->copy(dst, src);
   }
   void next_step(const TuningState& state) override { SIGNROUND_ISA::next_step(state); }
 
@@ -315,6 +309,19 @@ class CpuBackend final : public Backend {
     if constexpr (std::is_same_v<T, float>)
       if (precision_ == Precision::bf16) return matmul<Precision::bf16>(out.as<T>(), n, a, b, m, n, k, acc);
     matmul<Precision::f32>(out.as<T>(), n, a, b, m, n, k, acc);
+  }
+
+  static void fits_order(Tensor weights, Tensor order, std::string_view op) {
+    fits(weights.cols() > 0 && order.size() == 3 * weights.size(), op);
+  }
+
+  // f(first row, rows, its part of w) for every expert.
+  template <class F>
+  static void each_expert(Tensor rows, Tensor w, Tensor bounds, F f) {
+    const i64 experts = bounds.size() - 1;
+    const i32* bound = bounds.as<i32>();
+    fits(experts > 0 && w.rows() % experts == 0 && bound[0] == 0 && bound[experts] == rows.rows(), "expert_linear");
+    for (i64 e = 0; e < experts; ++e) f(bound[e], bound[e + 1] - bound[e], w.slice(w.rows() / experts * e, w.rows() / experts));
   }
 
   static void fits_attention(Tensor o, Tensor lse, Tensor q, Tensor k, Tensor v, const AttentionShape& s) {
@@ -344,8 +351,6 @@ class CpuBackend final : public Backend {
   }
 
   Precision precision_;
-  std::string name_;
-  i64 in_use_ = 0, peak_ = 0;
 };
 
 }  // namespace signround::SIGNROUND_ISA

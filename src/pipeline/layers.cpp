@@ -15,6 +15,7 @@ i64 LayerPlan::quantized_weights() const {
 }
 
 LayerPlan plan_layers(const Model& model, const QuantizeOptions& options) {
+  check(!model.packed(), ErrorKind::bad_input, options.model, " is quantized already: give the original model");
   constexpr QuantSpec kPlain{.bits = 16, .group = -1, .symmetric = true};
   const LayerRules own = options.layer_config.empty() ? LayerRules() : LayerRules::read(options.layer_config);
   LayerPlan plan;

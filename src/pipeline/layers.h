@@ -21,7 +21,7 @@ struct LayerPlan {
 };
 
 // Throws Error{usage} if ignore_layers names nothing, or if nothing is left to quantize; Error{bad_input} for a file of
-// options.layer_config that is not right.
+// options.layer_config that is not right, or if the model is quantized already.
 LayerPlan plan_layers(const Model& model, const QuantizeOptions& options);
 
 }  // namespace signround

@@ -36,7 +36,6 @@ class Run {
         random_(options.seed) {
     check(!layers_.scheme.spec.two_levels() || backend_->name().starts_with("cpu"), ErrorKind::usage,
           "scales of two levels are not tuned on a GPU yet: give --device cpu");
-    check(!model_.packed(), ErrorKind::bad_input, options.model, " is quantized already: give the original model");
     tune_ = {.steps = options.iters, .batch = options.batch_size, .accumulate = options.accumulate, .tokens = options.seqlen};
     tune_.lr = options.lr.value_or(options.iters > 0 ? 1 / static_cast<double>(options.iters) : 0);
     tune_.minmax_lr = options.minmax_lr.value_or(tune_.lr);

@@ -100,7 +100,7 @@ bench-cpu: $(BUILD)/bench_matmul $(BUILD)/bench_attention   ## matrix products b
 $(BUILD)/%.o: %.cu
 	@mkdir -p $(@D)
 	$(NVCC) $(NVFLAGS) -c $< -o $@
-$(BUILD)/cuda/qdq.o: NVFLAGS += -fmad=false  # as -ffp-contract=off above
+$(BUILD)/cuda/qdq.o $(BUILD)/cuda/qdq_super.o: NVFLAGS += -fmad=false  # as -ffp-contract=off above
 cuda: $(CUDA_OBJECTS)         ## the GPU backend alone (needs nvcc)
 
 lint:                         ## file lengths, include directions, words that mark unfinished work

@@ -1,18 +1,13 @@
 // Quantize-dequantize and its backward fused with the sign step. Formulas: ops/qdq_math.h, shared with the CPU; the results are
 // the CPU's to the bit, and so this file is compiled without fused multiply-adds.
 //
-// Four threads a group: thread t holds lanes 4t .. 4t+3 of the sixteen that the CPU's sums run in, so that sums are the same
-// too. A warp reads whole sectors of eight groups at a time; each weight costs 8 bytes forward (read w, v; write wq) and 14 in
-// the step with a bf16 gradient (read dwq, w, v; write v): bound by memory.
+// Four threads a group (qdq.cuh). A warp reads whole sectors of eight groups at a time; each weight costs 8 bytes forward (read
+// w, v; write wq) and 14 in the step with a bf16 gradient (read dwq, w, v; write v): bound by memory.
 #include "cuda/backend.h"
-#include "ops/qdq_math.h"
+#include "cuda/qdq.cuh"
 
 namespace signround::cuda {
 namespace {
-
-constexpr int kQuad = 4;               // threads of a group
-constexpr int kLanes = 16;             // of the CPU's sums
-constexpr int kHeld = kLanes / kQuad;  // of them, lanes of a thread: neighbours
 
 struct Matrix {
   i64 cols, group, groups_per_row, groups;
@@ -34,33 +29,6 @@ struct Place {
   }
   __device__ bool exists() const { return n > 0; }
   __device__ static int quarter() { return static_cast<int>(threadIdx.x % kQuad); }
-};
-
-// Four neighbours, or the `left` of them that the group still has. whole: every group begins at and has a multiple of four.
-template <bool whole, class T>
-__device__ Pack<T, kHeld> load_some(const T* p, i64 left) {
-  if constexpr (whole) {
-    return load<kHeld>(p);
-  } else {
-    Pack<T, kHeld> pack{};
-    for (int j = 0; j < kHeld; ++j)
-      if (j < left) pack.x[j] = p[j];
-    return pack;
-  }
-}
-template <bool whole, class T>
-__device__ void store_some(T* p, i64 left, const Pack<T, kHeld>& pack) {
-  if constexpr (whole) {
-    store<kHeld>(p, pack);
-  } else {
-    for (int j = 0; j < kHeld; ++j)
-      if (j < left) p[j] = pack.x[j];
-  }
-}
-
-struct Ranges {
-  const float *wmin, *wmax, *lo, *hi;
-  __device__ Range<float> of(i64 group) const { return {wmin[group], wmax[group], lo[group], hi[group]}; }
 };
 
 // A group's bounds, 0 among them; NaN is passed over.
@@ -104,25 +72,6 @@ __global__ void qdq_kernel(W* __restrict__ wq, const W* __restrict__ w, const fl
     store_some<whole>(wq + at, left, out);
   }
 }
-
-// Sum of the sixteen lanes of a quad, as the tree that lanes_total() of ops/cpu/lanes.h is: in the quad's first thread.
-__device__ float quad_total(float (&lanes)[kHeld]) {
-#pragma unroll
-  for (int step = kQuad / 2; step > 0; step /= 2)
-#pragma unroll
-    for (int j = 0; j < kHeld; ++j) lanes[j] += __shfl_down_sync(~0u, lanes[j], step, kQuad);
-#pragma unroll
-  for (int width = kHeld / 2; width > 0; width /= 2)
-#pragma unroll
-    for (int j = 0; j < width; ++j) lanes[j] += lanes[j + width];
-  return lanes[0];
-}
-
-struct Rates {
-  const float *lr, *minmax_lr;  // [steps]
-  const i32* counters;
-  i64 steps;
-};
 
 // v -= lr sign(dv),  lo, hi = clamp(. - minmax_lr sign(d.), 0, 1)
 template <bool whole, class W, class G>
@@ -196,19 +145,6 @@ __global__ void codes_kernel(u8* codes, half* scale, u8* zero, const W* w, const
   zero[place.group] = static_cast<u8>(static_cast<int>(grid.zero));
 }
 
-// f(typed w, whole): whole if groups and rows are multiples of four and all pointers to weights allow wide accesses.
-template <class F>
-void with_weights(Tensor w, const QuantSpec& spec, std::initializer_list<const void*> pointers, F f) {
-  const bool fours = w.cols() % kHeld == 0 && spec.group_of(w.cols()) % kHeld == 0;
-  const bool whole = fours && aligned_to(16, {w.data}) && aligned_to(16, pointers);
-  with_type(w, [&](const auto* typed) {
-    if (whole) f(typed, std::true_type{});
-    else f(typed, std::false_type{});
-  });
-}
-
-Ranges ranges_of(const QdqTensors& q) { return {q.wmin.as<float>(), q.wmax.as<float>(), q.lo.as<float>(), q.hi.as<float>()}; }
-
 void fits_qdq(const QdqTensors& q, const QuantSpec& spec) {
   const i64 groups = q.w.rows() * spec.groups(q.w.cols());
   fits(q.w.size() > 0 && q.v.size() == q.w.size() && q.wmin.size() == groups && q.wmax.size() == groups &&
@@ -229,6 +165,7 @@ void CudaBackend::group_range(Tensor wmin, Tensor wmax, Tensor w, const QuantSpe
 void CudaBackend::qdq(Tensor wq, const QdqTensors& q, const QuantSpec& spec) {
   fits_qdq(q, spec);
   fits(wq.size() == q.w.size() && wq.dtype == q.w.dtype, "qdq");
+  if (spec.two_levels()) return qdq_two_levels(wq, q, spec, stream_);
   const Matrix m = matrix_of(q.w, spec);
   with_weights(q.w, spec, {wq.data, q.v.data}, [&]<class W>(const W* w, auto whole) {
     qdq_kernel<whole><<<blocks_for(m.groups * kQuad), kBlock, 0, stream_>>>(wq.as<W>(), w, q.v.as<float>(), ranges_of(q), m,
@@ -240,8 +177,9 @@ void CudaBackend::qdq(Tensor wq, const QdqTensors& q, const QuantSpec& spec) {
 void CudaBackend::qdq_step(const QdqTensors& q, Tensor dwq, const QuantSpec& spec, const TuningState& state) {
   fits_qdq(q, spec);
   fits(dwq.size() == q.w.size() && state.lr.size() == state.minmax_lr.size(), "qdq_step");
-  const Matrix m = matrix_of(q.w, spec);
   const Rates rates{state.lr.as<float>(), state.minmax_lr.as<float>(), state.counters.as<i32>(), state.lr.size()};
+  if (spec.two_levels()) return qdq_step_two_levels(q, dwq, spec, rates, faults_, stream_);
+  const Matrix m = matrix_of(q.w, spec);
   const auto run = [&](const auto* gradient) {
     with_weights(q.w, spec, {dwq.data, q.v.data}, [&](const auto* w, auto whole) {
       step_kernel<whole><<<blocks_for(m.groups * kQuad), kBlock, 0, stream_>>>(
@@ -257,6 +195,7 @@ void CudaBackend::qdq_step(const QdqTensors& q, Tensor dwq, const QuantSpec& spe
 void CudaBackend::qdq_codes(const GridTensors& grid, const QdqTensors& q, const QuantSpec& spec) {
   fits_qdq(q, spec);
   fits(fits_grid(grid, q.w, spec), "qdq_codes");
+  if (spec.two_levels()) return qdq_codes_two_levels(grid, q, spec, stream_);
   const Matrix m = matrix_of(q.w, spec);
   with_weights(q.w, spec, {grid.codes.data, q.v.data}, [&](const auto* w, auto whole) {
     codes_kernel<whole><<<blocks_for(m.groups * kQuad), kBlock, 0, stream_>>>(static_cast<u8*>(grid.codes.data),

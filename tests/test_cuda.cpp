@@ -290,7 +290,9 @@ std::vector<std::byte> quantize_bytes(Backend& b, W, i64 rows, i64 cols, const Q
   q.lo = lab.learned(rows, groups, wild ? 0 : 0.5, 1), q.hi = lab.learned(rows, groups, wild ? 0 : 0.5, 1);
   q.wmin = lab.raw(rows, groups, DType::f32), q.wmax = lab.raw(rows, groups, DType::f32);
   const Tensor wq = lab.raw(rows, cols, dtype_of<W>), codes = lab.raw(rows, cols, DType::u8);
-  const Tensor scale = lab.raw(rows, groups, DType::f16), zero = lab.raw(rows, groups, DType::u8);
+  GridTensors grid{codes, lab.raw(rows, spec.scales(cols), DType::f16), lab.raw(rows, groups, DType::u8), {}, {}};
+  if (spec.two_levels()) grid.factor = lab.raw(rows, groups, DType::i8);
+  if (spec.two_levels() && !spec.symmetric) grid.offset = lab.raw(rows, spec.scales(cols), DType::f16);
   const Tensor dwq = lab.weight(rows, cols, gradient, DType::bf16);
   TuningState state{};
   state.lr = lab.values({0, 0.0137f}), state.minmax_lr = lab.values({0, 0.0071f});
@@ -300,9 +302,10 @@ std::vector<std::byte> quantize_bytes(Backend& b, W, i64 rows, i64 cols, const Q
     b.qdq(wq, q, spec);
     b.qdq_step(q, dwq, spec, state);
   }
-  b.qdq_codes({codes, scale, zero, {}, {}}, q, spec);
+  b.qdq_codes(grid, q, spec);
   std::vector<std::byte> all;
-  for (Tensor t : {q.wmin, q.wmax, wq, q.v, q.lo, q.hi, codes, scale, zero}) {
+  for (Tensor t : {q.wmin, q.wmax, wq, q.v, q.lo, q.hi, codes, grid.scale, grid.zero, grid.factor, grid.offset}) {
+    if (!t) continue;
     const size_t at = all.size();
     all.resize(at + static_cast<size_t>(t.bytes()));
     b.download(all.data() + at, t);
@@ -316,26 +319,33 @@ std::vector<std::byte> quantize_bytes(Backend& b, W, i64 rows, i64 cols, const Q
 TEST_CASE("cuda: integers, scales and learned parameters are the CPU's, to the bit") {
   if (absent()) return;
   const std::unique_ptr<Backend> gpu = make_backend("cuda", Precision::bf16), cpu = make_cpu_backend(Precision::f32);
-  const auto both = [&]<class W>(W w, i64 rows, i64 cols, i64 group) {
-    for (int bits : {2, 3, 4, 8})
-      for (bool symmetric : {true, false})
-        for (bool wild : {false, true}) {
-          const QuantSpec spec{.bits = bits, .group = group, .symmetric = symmetric};
-          CAPTURE(name_of(dtype_of<W>));
-          CAPTURE(cols);
-          CAPTURE(bits);
-          CAPTURE(symmetric);
-          CAPTURE(wild);
-          const std::vector<std::byte> want = quantize_bytes(*cpu, w, rows, cols, spec, DType::f32, wild);
-          CHECK(quantize_bytes(*gpu, w, rows, cols, spec, DType::f32, wild) == want);
-          CHECK(quantize_bytes(*gpu, w, rows, cols, spec, DType::bf16, wild) == want);
-        }
+  const auto both = [&]<class W>(W w, i64 rows, i64 cols, const QuantSpec& spec) {
+    for (bool wild : {false, true}) {
+      CAPTURE(name_of(dtype_of<W>));
+      CAPTURE(cols);
+      CAPTURE(spec.bits);
+      CAPTURE(spec.group);
+      CAPTURE(spec.symmetric);
+      CAPTURE(wild);
+      const std::vector<std::byte> want = quantize_bytes(*cpu, w, rows, cols, spec, DType::f32, wild);
+      CHECK(quantize_bytes(*gpu, w, rows, cols, spec, DType::f32, wild) == want);
+      CHECK(quantize_bytes(*gpu, w, rows, cols, spec, DType::bf16, wild) == want);
+    }
   };
-  both(bf16{}, 37, 256, 64);
-  both(bf16{}, 21, 200, 128);
-  both(f16{}, 33, 97, 32);
-  both(0.0f, 9, 291, -1);
-  both(bf16{}, 5, 1024, -1);
+  for (int bits : {2, 3, 4, 8})
+    for (bool symmetric : {true, false}) {
+      both(bf16{}, 37, 256, {bits, 64, symmetric});
+      both(bf16{}, 21, 200, {bits, 128, symmetric});
+      both(f16{}, 33, 97, {bits, 32, symmetric});
+      both(0.0f, 9, 291, {bits, -1, symmetric});
+      both(bf16{}, 5, 1024, {bits, -1, symmetric});
+    }
+  for (const QuantSpec& spec : {QuantSpec{2, 16, false, 4}, QuantSpec{3, 16, true, 6}, QuantSpec{4, 32, false, 6},
+                                QuantSpec{5, 32, false, 6}, QuantSpec{6, 16, true, 8}}) {
+    both(bf16{}, 37, 512, spec);
+    both(f16{}, 5, 256, spec);
+    both(0.0f, 3, 768, spec);
+  }
 }
 
 TEST_CASE("cuda: the loop's own steps") {

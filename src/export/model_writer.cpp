@@ -18,7 +18,7 @@ void require_format(const std::string& format, const std::vector<PlannedLayer>& 
   const bool holds_two_levels = is_gguf(format) || format == "fake";
   for (const PlannedLayer& layer : layers)
     check(!layer.spec.two_levels() || holds_two_levels, ErrorKind::usage, layer.name, ": format ", format,
-          " has no scales of two levels; leave it away, the formats beside a K-quant are gguf of the same kind and fake");
+          " has no scales of two levels; the nearest beside a K-quant is --format fake");
   for (const PlannedLayer& layer : layers)
     if (layer.spec.quantized()) exporter->require(layer.name, layer.rows, layer.cols, layer.spec);
 }

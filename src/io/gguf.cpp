@@ -26,11 +26,10 @@ constexpr Kind kKinds[] = {
     {GgmlType::q6_k, "Q6_K", {256, 210}}};
 
 const Kind& kind_of(GgmlType type) {
-  std::string known;
-  for (const Kind& k : kKinds) {
+  for (const Kind& k : kKinds)
     if (k.type == type) return k;
-    known += cat(known.empty() ? "" : ", ", k.name);
-  }
+  std::string known;
+  for (const Kind& k : kKinds) known += cat(known.empty() ? "" : ", ", k.name);
   fail(ErrorKind::bad_input, "tensor type ", static_cast<u32>(type), " is not supported; supported: ", known);
 }
 

@@ -34,8 +34,6 @@ class Run {
         layers_(plan_layers(model_, options)),
         backend_(make_backend(options.device, options.precision, options.graph)),
         random_(options.seed) {
-    check(!layers_.scheme.spec.two_levels() || backend_->name().starts_with("cpu"), ErrorKind::usage,
-          "scales of two levels are not tuned on a GPU yet: give --device cpu");
     tune_ = {.steps = options.iters, .batch = options.batch_size, .accumulate = options.accumulate, .tokens = options.seqlen};
     tune_.lr = options.lr.value_or(options.iters > 0 ? 1 / static_cast<double>(options.iters) : 0);
     tune_.minmax_lr = options.minmax_lr.value_or(tune_.lr);

@@ -1,0 +1,81 @@
+// What the quantizers of one level and of two share on the GPU: four threads a group, thread t with lanes 4t .. 4t+3 of the
+// sixteen that the CPU's sums run in, so that sums are the same to the bit.
+#pragma once
+#include "cuda/common.cuh"
+#include "ops/ops.h"
+#include "ops/qdq_super.h"
+
+namespace signround::cuda {
+
+inline constexpr int kQuad = 4;               // threads of a group
+inline constexpr int kLanes = 16;             // of the CPU's sums
+inline constexpr int kHeld = kLanes / kQuad;  // of them, lanes of a thread: neighbours
+
+// Four neighbours, or the `left` of them that the group still has. whole: every group begins at and has a multiple of four.
+template <bool whole, class T>
+__device__ inline Pack<T, kHeld> load_some(const T* p, i64 left) {
+  if constexpr (whole) {
+    return load<kHeld>(p);
+  } else {
+    Pack<T, kHeld> pack{};
+    for (int j = 0; j < kHeld; ++j)
+      if (j < left) pack.x[j] = p[j];
+    return pack;
+  }
+}
+template <bool whole, class T>
+__device__ inline void store_some(T* p, i64 left, const Pack<T, kHeld>& pack) {
+  if constexpr (whole) {
+    store<kHeld>(p, pack);
+  } else {
+    for (int j = 0; j < kHeld; ++j)
+      if (j < left) p[j] = pack.x[j];
+  }
+}
+
+struct Ranges {
+  const float *wmin, *wmax, *lo, *hi;
+  __device__ Range<float> of(i64 group) const { return {wmin[group], wmax[group], lo[group], hi[group]}; }
+};
+
+// Sum of the sixteen lanes of a quad, as the tree that lanes_total() of ops/cpu/lanes.h is: in the quad's first thread.
+__device__ inline float quad_total(float (&lanes)[kHeld]) {
+#pragma unroll
+  for (int step = kQuad / 2; step > 0; step /= 2)
+#pragma unroll
+    for (int j = 0; j < kHeld; ++j) lanes[j] += __shfl_down_sync(~0u, lanes[j], step, kQuad);
+#pragma unroll
+  for (int width = kHeld / 2; width > 0; width /= 2)
+#pragma unroll
+    for (int j = 0; j < width; ++j) lanes[j] += lanes[j + width];
+  return lanes[0];
+}
+
+struct Rates {
+  const float *lr, *minmax_lr;  // [steps]
+  const i32* counters;
+  i64 steps;
+};
+
+// f(typed w, whole): whole if groups and rows are multiples of four and all pointers to weights allow wide accesses.
+template <class F>
+void with_weights(Tensor w, const QuantSpec& spec, std::initializer_list<const void*> pointers, F f) {
+  const bool fours = w.cols() % kHeld == 0 && spec.group_of(w.cols()) % kHeld == 0;
+  const bool whole = fours && aligned_to(16, {w.data}) && aligned_to(16, pointers);
+  with_type(w, [&](const auto* typed) {
+    if (whole) f(typed, std::true_type{});
+    else f(typed, std::false_type{});
+  });
+}
+
+inline Ranges ranges_of(const QdqTensors& q) {
+  return {q.wmin.as<float>(), q.wmax.as<float>(), q.lo.as<float>(), q.hi.as<float>()};
+}
+
+// Scales of two levels: qdq_super.cu. The shapes have been checked.
+void qdq_two_levels(Tensor wq, const QdqTensors& q, const QuantSpec& spec, cudaStream_t stream);
+void qdq_step_two_levels(const QdqTensors& q, Tensor dwq, const QuantSpec& spec, const Rates& rates, Faults* faults,
+                         cudaStream_t stream);
+void qdq_codes_two_levels(const GridTensors& grid, const QdqTensors& q, const QuantSpec& spec, cudaStream_t stream);
+
+}  // namespace signround::cuda

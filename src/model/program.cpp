@@ -108,6 +108,12 @@ int Builder::linear(int x, const std::string& name, i64 out, bool bias, bool tra
   return s.out[0];
 }
 
+int Builder::tied_linear(int x, const std::string& table, i64 out, const std::string& bias) {
+  const int y = linear(x, table, out, !bias.empty());
+  if (!bias.empty()) program_.weights.back().name = bias;
+  return y;
+}
+
 int Builder::unit_linear(int x, const std::string& name, i64 out) {
   const int y = linear(x, name, out);
   program_.weights.back().unit_rows = true;

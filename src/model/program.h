@@ -115,6 +115,8 @@ class Builder {
   int layer_norm(int x, const std::string& name, float eps, i64 width = 0);  // with a bias
   // transposed: the checkpoint holds the weight as [in, out].
   int linear(int x, const std::string& name, i64 out, bool bias = false, bool transposed = false);
+  // Of a table of embeddings, and with a bias of its own if it has a name.
+  int tied_linear(int x, const std::string& table, i64 out, const std::string& bias = {});
   int unit_linear(int x, const std::string& name, i64 out);  // of the weight's rows, each divided by its length
   // A linear layer that decides over others and stays as it is.
   int router(int x, const std::string& name, i64 out);

@@ -26,8 +26,9 @@ struct PatternNode {
 };
 
 // Understands: literals and escaped punctuation; \r \n \t \v \f \uXXXX \x{X}; . \s \S \d \D \w \W \p{..} \P{..}; [..] and
-// [^..] with ranges of these, classes in them and &&; ? * + {n} {n,} {n,m}; ?+ *+ ++ {0,n}+ {1,n}+ after one character or class; | ; (..)
-// (?:..), (?i:..) and a leading (?i) over ASCII; (?=x) and (?!x) with x a single character or class; $ as the end of a line.
+// [^..] with ranges of these, classes in them and &&; ? * + {n} {n,} {n,m}; ?+ *+ ++ {0,n}+ {1,n}+ after one character or class;
+// | ; (..) (?:..), (?i:..) and a leading (?i) over ASCII; (?=x) and (?!x) with x a single character or class; $ as the end of a
+// line.
 // Error{bad_input} names the construct that it does not understand and its offset.
 PatternNode parse_pattern(std::string_view source);
 

@@ -38,7 +38,8 @@ FAMILIES = {
                                                    sliding_attention=dict(rope_type="default", rope_theta=1e4)))),
     "gemma3_vision": ("Gemma3", dict(head_dim=16, sliding_window=5, layer_types=WINDOWS)),
     "phi": ("Phi", dict(head_dim=None, partial_rotary_factor=0.5)),
-    "phi_norms": ("Phi", dict(head_dim=None, partial_rotary_factor=0.5, qk_layernorm=True, num_key_value_heads=4)),
+    "phi_norms": ("Phi", dict(head_dim=None, partial_rotary_factor=0.5, qk_layernorm=True, num_key_value_heads=4,
+                               tie_word_embeddings=True)),
     "phi3": ("Phi3", dict(sliding_window=9, original_max_position_embeddings=16,  # fewer than TOKENS: the long factors
                           rope_parameters=dict(rope_type="longrope", rope_theta=1e4, short_factor=[1.0, 1.1, 1.2, 1.3],
                                                long_factor=[1.5, 2.0, 3.0, 5.0], original_max_position_embeddings=16))),

@@ -40,7 +40,7 @@ Program bloom_block(const Config& c, i64 layer) {
 }
 
 Program bloom_head(const Config& c) {
-  return layer_norm_head(c, "transformer.ln_f", c.tied_head ? "transformer.word_embeddings" : "lm_head");
+  return layer_norm_head(c, "transformer.ln_f", "transformer.word_embeddings");
 }
 
 }  // namespace signround

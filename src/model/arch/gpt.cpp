@@ -50,7 +50,7 @@ Program gpt2_block(const Config& c, i64 layer) {
   return b.finish();
 }
 
-Program gpt2_head(const Config& c) { return layer_norm_head(c, "transformer.ln_f", c.tied_head ? "transformer.wte" : "lm_head"); }
+Program gpt2_head(const Config& c) { return layer_norm_head(c, "transformer.ln_f", "transformer.wte"); }
 
 void read_gptj(Config& c, const Json& json) {
   ConfigKeys keys = keys_of(json, {.vocab = 50400, .hidden = 4096, .layers = 28, .heads = 16});
@@ -74,7 +74,7 @@ Program gptj_block(const Config& c, i64 layer) {
 }
 
 Program gptj_head(const Config& c) {
-  return layer_norm_head(c, "transformer.ln_f", c.tied_head ? "transformer.wte" : "lm_head", true);
+  return layer_norm_head(c, "transformer.ln_f", "transformer.wte", "lm_head", true);
 }
 
 }  // namespace signround

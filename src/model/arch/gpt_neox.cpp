@@ -33,7 +33,7 @@ Program gpt_neox_block(const Config& c, i64 layer) {
 }
 
 Program gpt_neox_head(const Config& c) {
-  return layer_norm_head(c, "gpt_neox.final_layer_norm", c.tied_head ? "gpt_neox.embed_in" : "embed_out");
+  return layer_norm_head(c, "gpt_neox.final_layer_norm", "gpt_neox.embed_in", "embed_out");
 }
 
 }  // namespace signround

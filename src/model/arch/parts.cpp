@@ -73,9 +73,10 @@ Program word_embedding(const Config& c, const char* prefix, const char* table) {
   return b.finish();
 }
 
-Program layer_norm_head(const Config& c, const char* norm, const char* head, bool bias) {
+Program layer_norm_head(const Config& c, const char* norm, const char* table, const char* head, bool bias) {
   Builder b("");
-  b.output(b.linear(b.layer_norm(b.input(c.hidden), norm, c.norm_eps), head, c.vocab, bias));
+  const int h = b.layer_norm(b.input(c.hidden), norm, c.norm_eps);
+  b.output(c.tied_head ? b.tied_linear(h, table, c.vocab, bias ? cat(head, ".bias") : "") : b.linear(h, head, c.vocab, bias));
   return b.finish();
 }
 

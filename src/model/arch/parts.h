@@ -26,7 +26,7 @@ int plain_mlp(Builder& b, const Config& c, int h, const char* up, const char* do
 // The rows of one table, times embed_scale.
 Program word_embedding(const Config& c, const char* prefix, const char* table);
 
-// A last LayerNorm and the head.
-Program layer_norm_head(const Config& c, const char* norm, const char* head, bool bias = false);
+// A last LayerNorm and the head, whose weight is the table of embeddings if they are tied.
+Program layer_norm_head(const Config& c, const char* norm, const char* table, const char* head = "lm_head", bool bias = false);
 
 }  // namespace signround

@@ -26,7 +26,7 @@ Program phi_block(const Config& c, i64 layer) {
 }
 
 Program phi_head(const Config& c) {
-  return layer_norm_head(c, "model.final_layernorm", c.tied_head ? "model.embed_tokens" : "lm_head", true);
+  return layer_norm_head(c, "model.final_layernorm", "model.embed_tokens", "lm_head", true);
 }
 
 void read_phi3(Config& c, const Json& json) {

@@ -26,7 +26,7 @@ Program starcoder2_block(const Config& c, i64 layer) {
 }
 
 Program starcoder2_head(const Config& c) {
-  return layer_norm_head(c, "model.norm", c.tied_head ? "model.embed_tokens" : "lm_head");
+  return layer_norm_head(c, "model.norm", "model.embed_tokens");
 }
 
 }  // namespace signround

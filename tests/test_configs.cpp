@@ -20,6 +20,7 @@ void check_weights(const Config& c, const Json& wanted) {
   std::map<std::string, std::vector<i64>> shapes;
   for (const Program& p : {family.embedding(c), family.block(c, 0), family.head(c)})
     for (const WeightRef& w : p.weights) {
+      if (c.experts.count > 0 && (w.name.starts_with("mlp.") || w.name.starts_with("block_sparse_moe."))) continue;
       std::vector<i64> shape = {w.rows};
       if (w.cols > 0) shape.push_back(w.cols);
       if (w.transposed) std::swap(shape[0], shape[1]);
@@ -83,6 +84,19 @@ void check_layers(const Config& c, const Json& wanted) {
 
 }  // namespace
 
+TEST_CASE("configs: the type tells where no class with a head is named") {
+  const auto architecture = [](Json architectures) {
+    Json json = Json::object({{"model_type", "gpt2"}});
+    if (!architectures.is_null()) json.set("architectures", std::move(architectures));
+    return read_config(json).architecture;
+  };
+  CHECK(architecture(nullptr) == "GPT2LMHeadModel");
+  CHECK(architecture(Json::array({})) == "GPT2LMHeadModel");
+  CHECK(architecture(Json::array({"GPT2Model"})) == "GPT2LMHeadModel");
+  CHECK(contains(error_of([&] { architecture(Json::array({"GPT2ForSequenceClassification"})); }), "is not supported"));
+  CHECK(contains(error_of([&] { read_config(Json::object({{"model_type", "other"}})); }), "architectures"));
+}
+
 TEST_CASE("configs: those of well-known models are read as transformers reads them") {
   const Json all = parse_json(read_file("tests/data/configs.json", 1 << 22));
   CHECK(all.array().size() > 60);
@@ -98,6 +112,9 @@ TEST_CASE("configs: those of well-known models are read as transformers reads th
       CHECK(c.tied_head == wanted.boolean("tied"));
       check_activation(c.activation, wanted.number("act"));
       check_layers(c, wanted);
+      const Json& experts = wanted.at("experts");
+      const std::vector<i64> counts = {c.experts.count, c.experts.active, c.experts.ffn, c.experts.shared_ffn};
+      for (size_t i = 0; i < counts.size(); ++i) CHECK(counts[i] == (experts.is_null() ? 0 : experts.array()[i].integer()));
       const Json::Array& ropes = wanted.array("rope");
       if (!ropes.empty()) check_rope(c.rope, ropes[0]);
       CHECK(c.local_rope.inv_freq.empty() == (ropes.size() < 2));

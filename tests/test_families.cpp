@@ -134,6 +134,17 @@ TEST_CASE("families: names without their base are found") {
   }
 }
 
+TEST_CASE("families: more positions than a model learned are refused before anything is read") {
+  for (const char* name : {"gpt2", "opt"}) {
+    QuantizeOptions o;
+    o.model = (kFamilies / name).string();
+    o.seqlen = 65;
+    CHECK(contains(message_of(ErrorKind::usage, [&] { quantize(o, QuantizeObserver{}); }), "learned 64 positions"));
+    o.seqlen = 64, o.nsamples = 4, o.batch_size = 5;
+    CHECK(contains(message_of(ErrorKind::usage, [&] { quantize(o, QuantizeObserver{}); }), "--batch-size 5 is more than the 4"));
+  }
+}
+
 TEST_CASE("families: what is not supported is refused by name") {
   const auto refusal = [](const std::string& name, const char* key, Json value) {
     Json config = parse_json(read_file(kFamilies / name / "config.json", 1 << 20));

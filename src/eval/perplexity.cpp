@@ -121,6 +121,7 @@ class Pass {
 PerplexityReport perplexity(const PerplexityOptions& options, const std::function<void(i64 done, i64 all)>& progress) {
   const auto start = std::chrono::steady_clock::now();
   const Model model(options.model);
+  check_length(model.config(), options.seqlen);
   const std::vector<i32> ids = read_tokens(options.model, model.config(), options.text, options.ids);
   const i64 seqlen = options.seqlen, all = static_cast<i64>(ids.size()) / seqlen;
   check(all > 0, ErrorKind::bad_input, "the text has ", ids.size(), " tokens, fewer than one window of ", seqlen,

@@ -128,11 +128,29 @@ void read_decoder(Config& c, const Json& json, const ConfigKeys& keys) {
   if (keys.rotates) c.rope = read_global_rope(json, keys, c.head_dim);
 }
 
-Config read_config(const Json& json) {
-  Config c;
+void check_length(const Config& c, i64 tokens) {
+  check(!c.learned_positions || tokens <= c.max_positions, ErrorKind::usage, "the model has learned ", c.max_positions,
+        " positions, too few for --seqlen ", tokens, ": lower it");
+}
+
+namespace {
+
+// A file may name no class, or that of the model without its head: "LlamaModel". Then its type tells.
+std::string read_architecture(const Json& json) {
+  const std::string by_type = class_of(json.string("model_type", ""));
+  const Json* listed = json.find("architectures");
+  if (!by_type.empty() && (!listed || listed->is_null() || listed->array().empty())) return by_type;
   const Json::Array& architectures = json.array("architectures");
   check(architectures.size() == 1, ErrorKind::bad_input, "architectures must name one class, but names ", architectures.size());
-  c.architecture = architectures[0].string();
+  const std::string& name = architectures[0].string();
+  return name.ends_with("Model") && !by_type.empty() ? by_type : name;
+}
+
+}  // namespace
+
+Config read_config(const Json& json) {
+  Config c;
+  c.architecture = read_architecture(json);
   c.dtype = read_dtype(json.string("dtype", json.string("torch_dtype", "float32")));
   family_of(c).read(c, json);
   return c;

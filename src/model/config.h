@@ -30,6 +30,7 @@ struct Config {
   std::string base = "model.";  // of the names of tensors, in families that have models with other bases
   i64 hidden = 0, ffn = 0, layers = 0, heads = 0, kv_heads = 0, head_dim = 0, vocab = 0;
   i64 max_positions = 0;
+  bool learned_positions = false;  // there is no going beyond max_positions
   float norm_eps = 0, norm_plus = 0;  // norm_plus: 1 where norms store w - 1
   Activation activation = Activation::silu;
   bool tied_head = false, qkv_bias = false, o_bias = false, mlp_bias = false;
@@ -57,6 +58,9 @@ struct Config {
 
 // Throws Error{bad_input} naming the key and its value, or the architecture if it is not supported.
 Config read_config(const Json& json);
+
+// Throws Error{usage} if a sequence of so many tokens has more positions than the model learned.
+void check_length(const Config& c, i64 tokens);
 
 // ---- for the readers of families
 

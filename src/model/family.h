@@ -7,12 +7,16 @@ namespace signround {
 
 struct Family {
   const char* architecture;             // as config.json names it
+  const char* model_type;               // so too
   void (*read)(Config&, const Json&);   // throws Error{bad_input} naming what it does not support
   Program (*embedding)(const Config&);  // ids -> hidden states
   Program (*block)(const Config&, i64 layer);
   Program (*head)(const Config&);  // hidden states -> logits
   const char* block_prefix;        // "model.layers"
 };
+
+// The architecture with a head; empty: none is known.
+std::string class_of(const std::string& model_type);
 
 // Throws Error{bad_input} that names the architecture and those that are known.
 const Family& family_of(const Config& config);

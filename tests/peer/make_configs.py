@@ -4,8 +4,9 @@
 usage: make_configs.py [OUT]        (default: tests/data/configs.json)
 
 A list of {name, configs: [as published, as transformers 5 would save it], expected: {weights: {name: shape} of the first block
-and what lies around the blocks, eps, act: the activation at 1.3, window: by layer (0: none), tied, scale: of scores, rope:
-[{scale, inv_freq, long_at, long_inv_freq}] of the model, then of layers with a window if they have their own}}."""
+and what lies around the blocks, eps, act: the activation at 1.3, window: by layer (0: none), tied, scale: of scores, experts:
+[count, active, ffn, shared ffn] or null (else weights are without MLPs), rope: [{scale, inv_freq, long_at, long_inv_freq}] of the
+model, then of layers with a window if they have their own}}."""
 import copy
 import json
 import os
@@ -151,6 +152,19 @@ CONFIGS = {
     "pythia-70m": PYTHIA,
     "pythia-scaled": PYTHIA | dict(rope_scaling=dict(type="linear", factor=2.0), rotary_emb_base=50000),
     "opt-125m": OPT,
+    "mixtral-8x7b": dict(architectures=["MixtralForCausalLM"], model_type="mixtral", hidden_act="silu", hidden_size=4096,
+                         intermediate_size=14336, max_position_embeddings=32768, num_attention_heads=32, num_experts_per_tok=2,
+                         num_hidden_layers=32, num_key_value_heads=8, num_local_experts=8, rms_norm_eps=1e-5,
+                         rope_theta=1000000.0, router_aux_loss_coef=0.02, sliding_window=None, tie_word_embeddings=False,
+                         torch_dtype="bfloat16", vocab_size=32000),
+    "qwen1.5-moe-a2.7b": qwen("Qwen2Moe", 2048, 5632, 24, 16, 16, model_type="qwen2_moe", decoder_sparse_step=1,
+                              moe_intermediate_size=1408, num_experts=60, num_experts_per_tok=4, norm_topk_prob=False,
+                              shared_expert_intermediate_size=5632, max_position_embeddings=8192, max_window_layers=21,
+                              tie_word_embeddings=False),
+    "qwen3-30b-a3b": qwen("Qwen3Moe", 2048, 6144, 48, 32, 4, model_type="qwen3_moe", head_dim=128, attention_bias=False,
+                          decoder_sparse_step=1, mlp_only_layers=[], moe_intermediate_size=768, norm_topk_prob=True,
+                          num_experts=128, num_experts_per_tok=8, max_position_embeddings=40960, sliding_window=None,
+                          rope_scaling=None, tie_word_embeddings=False),
     "gpt2": GPT2,
     "gpt2-other-names": dict(architectures=["GPT2LMHeadModel"], model_type="gpt2", hidden_size=256, num_hidden_layers=3,
                              num_attention_heads=4, max_position_embeddings=128, n_inner=None, scale_attn_weights=False),
@@ -169,8 +183,8 @@ CONFIGS = {
                        skip_bias_add=True, vocab_size=250880, offset_alibi=100),
 }
 # Nothing but the class: its own defaults.
-for name in ["Llama", "Mistral", "Qwen2", "Qwen3", "SmolLM3", "Olmo2", "Gemma", "Gemma2", "Gemma3", "Phi", "Phi3", "Starcoder2",
-             "GPTNeoX", "OPT", "GPT2", "GPTJ", "Falcon", "Bloom"]:
+for name in ["Llama", "Mistral", "Qwen2", "Qwen3", "SmolLM3", "Olmo2", "Mixtral", "Qwen2Moe", "Qwen3Moe", "Gemma", "Gemma2", "Gemma3",
+             "Phi", "Phi3", "Starcoder2", "GPTNeoX", "OPT", "GPT2", "GPTJ", "Falcon", "Bloom"]:
     kind = getattr(transformers, name + "TextConfig", None) or getattr(transformers, name + "Config")
     tail = "LMHeadModel" if name == "GPT2" else "ForCausalLM"
     CONFIGS[name + ", defaults"] = dict(architectures=[name + tail], model_type=kind.model_type)
@@ -223,11 +237,14 @@ def expected(config, architecture):
                if (not n.startswith(prefix + ".") or n.startswith(prefix + ".0.")) and not (tied and n == head + ".weight")}
     if architecture == "GPTNeoXForCausalLM":  # files have the old name
         weights = {n.replace("lm_head.", "embed_out."): shape for n, shape in weights.items()}
+    experts = first(config, "num_local_experts", "num_experts")
+    if experts:  # whose names and shapes in files are others
+        weights = {n: shape for n, shape in weights.items() if ".mlp." not in n}
     block = blocks[0]
     attention = first(block, "self_attn", "self_attention", "attention", "attn")
     norm = next(m for m in block.modules() if first(m, "eps", "variance_epsilon") is not None)
     mlp = first(block, "mlp", default=block)
-    act = first(mlp, "act", "act_fn", "activation_fn", "activation", "gelu_impl", default=None)
+    act = first(first(mlp, "experts", default=mlp), "act", "act_fn", "activation_fn", "activation", "gelu_impl", default=None)
     everywhere = 0 if getattr(config, "layer_types", None) else getattr(config, "sliding_window", None)  # by the model's mask
     windows = [first(first(b, "self_attn", "self_attention", "attention", "attn"), "sliding_window", default=everywhere) or 0
                for b in blocks]
@@ -236,6 +253,9 @@ def expected(config, architecture):
     if architecture == "GPT2LMHeadModel" and not config.scale_attn_weights:
         scale = 1.0
     return dict(weights=weights, eps=first(norm, "eps", "variance_epsilon"), tied=tied, window=windows, scale=float(scale),
+                experts=experts and [experts, config.num_experts_per_tok,
+                                     first(config, "moe_intermediate_size", "intermediate_size"),
+                                     first(config, "shared_expert_intermediate_size", default=0)],
                 act=act(torch.tensor([1.3], dtype=torch.float64)).item(), rope=ropes_of(model))
 
 

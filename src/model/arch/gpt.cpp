@@ -33,6 +33,7 @@ void read_gpt2(Config& c, const Json& json) {
   if (!json.boolean("scale_attn_weights", true)) c.attention_scale = 1;
   c.qkv_bias = c.o_bias = c.mlp_bias = c.transposed = true;
   c.layer.assign(static_cast<size_t>(c.layers), {.rotates = false});
+  c.learned_positions = true;
 }
 
 Program gpt2_embedding(const Config& c) {

@@ -23,6 +23,7 @@ void read_opt(Config& c, const Json& json) {
         "layer_norm_elementwise_affine is false, which is not supported");
   c.qkv_bias = c.o_bias = c.mlp_bias = json.boolean("enable_bias", true);
   c.layer.assign(static_cast<size_t>(c.layers), {.rotates = false});
+  c.learned_positions = true;
 }
 
 Program opt_embedding(const Config& c) {

@@ -219,11 +219,12 @@ TEST_CASE("kquant: a whole model is tuned, written, read by the naive reader, ve
     CHECK(verify(packed).layers == 42);
     const GgufFile file(packed / "model.gguf");
     const Checkpoint fake(report.outputs[1]);
+    const GgufArchitecture& architecture = gguf_architecture(read_config(fake.config()));
     i64 wrong = 0, compared = 0;
     for (const GgufTensor& t : file.tensors()) {
       if (t.type != gguf_type(format)) continue;
       for (const TensorInfo* info : fake.tensors()) {
-        if (gguf_name(info->name) != t.name) continue;
+        if (gguf_name(info->name, architecture) != t.name) continue;
         std::vector<bf16> want(info->bytes / 2);
         fake.read(info->name, std::as_writable_bytes(std::span(want)));
         std::vector<std::byte> blocks = file.read(t);

@@ -10,8 +10,6 @@
 namespace signround {
 namespace {
 
-constexpr const char* kRopeFactors = "rope_freqs.weight";
-
 u32 file_type(GgmlType type) {
   switch (type) {
     case GgmlType::q4_0: return 2;
@@ -28,12 +26,12 @@ u32 file_type(GgmlType type) {
 }
 
 template <class From, class To>
-void convert_to(std::vector<std::byte>& out, const std::vector<std::byte>& in, const std::string& name) {
+void convert_to(std::vector<std::byte>& out, const std::vector<std::byte>& in, const std::string& name, float plus) {
   const From* from = reinterpret_cast<const From*>(in.data());
   const std::size_t count = in.size() / sizeof(From);
   out.resize(count * sizeof(To));
   for (std::size_t i = 0; i < count; ++i) {
-    const To value(static_cast<float>(from[i]));
+    const To value(static_cast<float>(from[i]) + plus);
     check(std::isfinite(static_cast<float>(value)), ErrorKind::bad_input, "tensor ", quote(name), ": the value at index ", i,
           " is not finite in F16; the nearest is --format auto_round");
     std::memcpy(out.data() + i * sizeof(To), &value, sizeof(To));
@@ -41,11 +39,11 @@ void convert_to(std::vector<std::byte>& out, const std::vector<std::byte>& in, c
 }
 
 template <class To>
-std::vector<std::byte> converted(const std::vector<std::byte>& in, DType type, const std::string& name) {
+std::vector<std::byte> converted(const std::vector<std::byte>& in, DType type, const std::string& name, float plus = 0) {
   std::vector<std::byte> out;
-  if (type == DType::f32) convert_to<float, To>(out, in, name);
-  else if (type == DType::f16) convert_to<f16, To>(out, in, name);
-  else if (type == DType::bf16) convert_to<bf16, To>(out, in, name);
+  if (type == DType::f32) convert_to<float, To>(out, in, name, plus);
+  else if (type == DType::f16) convert_to<f16, To>(out, in, name, plus);
+  else if (type == DType::bf16) convert_to<bf16, To>(out, in, name, plus);
   else fail(ErrorKind::bad_input, "tensor ", quote(name), ": ", name_of(type), " is no type of weights");
   return out;
 }
@@ -57,17 +55,20 @@ class GgufModel final : public ModelWriter {
         config_(read_config(request.config)), architecture_(gguf_architecture(config_)) {
     GgufValues values = gguf_values(config_, architecture_, request.config, file_type(gguf_type(request.format)));
     for (auto& value : gguf_tokenizer(request.source.path(), request.config, config_.vocab)) values.push_back(std::move(value));
-    rope_factors_ = gguf_rope_factors(config_, architecture_, request.config);
+    GgufRope rope = gguf_rope(config_, architecture_, request.config);
+    values.insert(values.end(), rope.values.begin(), rope.values.end());
+    rope_factors_ = std::move(rope.factors);
 
     std::vector<GgufTensor> tensors;
-    if (!rope_factors_.empty())
-      tensors.push_back({kRopeFactors, GgmlType::f32, {static_cast<i64>(rope_factors_.size())}, 0, 0});
+    for (const auto& [name, factors] : rope_factors_)
+      tensors.push_back({name, GgmlType::f32, {static_cast<i64>(factors.size())}, 0, 0});
     for (const PlannedLayer& layer : request.layers)
       if (layer.spec.quantized())
-        tensors.push_back({gguf_name(layer.name + ".weight"), gguf_type(layer.spec), {layer.rows, layer.cols}, 0, 0});
+        tensors.push_back({gguf_name(layer.name + ".weight", architecture_), gguf_type(layer.spec), {layer.rows, layer.cols}, 0,
+                           0});
     for (const TensorInfo& tensor : untouched(request, *exporter_)) {
       if (config_.tied_head && tensor.name.starts_with("lm_head.")) continue;
-      const std::string name = gguf_name(tensor.name);
+      const std::string name = gguf_name(tensor.name, architecture_);
       if (name.empty()) continue;
       const GgmlType type = tensor.shape.size() == 1 ? GgmlType::f32 : GgmlType::f16;
       tensors.push_back({name, type, tensor.shape, 0, 0});
@@ -83,11 +84,12 @@ class GgufModel final : public ModelWriter {
   }
 
   void finish(const Provenance& provenance) override {
-    if (!rope_factors_.empty()) put_as(kRopeFactors, std::as_bytes(std::span(rope_factors_)));
+    for (const auto& [name, factors] : rope_factors_) put_as(name, std::as_bytes(std::span(factors)));
     for (const auto& [tensor, type] : others_) {
       std::vector<std::byte> bytes(tensor.bytes);
       source_.read(tensor.name, bytes);
-      bytes = type == GgmlType::f32 ? converted<float>(bytes, tensor.dtype, tensor.name)
+      const float plus = tensor.name.ends_with("norm.weight") ? config_.norm_plus : 0;  // llama.cpp adds nothing to its norms
+      bytes = type == GgmlType::f32 ? converted<float>(bytes, tensor.dtype, tensor.name, plus)
                                     : converted<f16>(bytes, tensor.dtype, tensor.name);
       put(tensor.name, bytes, tensor.shape[0]);
     }
@@ -99,8 +101,9 @@ class GgufModel final : public ModelWriter {
 
  private:
   void put(const std::string& name, std::span<const std::byte> bytes, i64 rows) {
-    if (architecture_.permuted && rotates(name)) put_as(gguf_name(name), to_pairs(bytes, rows, config_.head_dim));
-    else put_as(gguf_name(name), bytes);
+    const std::string theirs = gguf_name(name, architecture_);
+    if (architecture_.permuted && rotates(name)) put_as(theirs, to_pairs(bytes, rows, config_.head_dim));
+    else put_as(theirs, bytes);
   }
   void put_as(const std::string& name, std::span<const std::byte> bytes) {
     note_tensor(name, bytes);
@@ -110,7 +113,7 @@ class GgufModel final : public ModelWriter {
   const std::unique_ptr<Exporter> exporter_;
   const Config config_;
   const GgufArchitecture& architecture_;
-  std::vector<float> rope_factors_;
+  std::map<std::string, std::vector<float>> rope_factors_;  // by tensor
   std::vector<std::pair<TensorInfo, GgmlType>> others_;
   std::optional<GgufWriter> writer_;
 };

@@ -79,7 +79,7 @@ void verify_gguf(const Path& path, const Manifest& manifest) {
   }
   for (const auto& [name, digest] : manifest.tensors) require(tensors.contains(name), "tensor ", quote(name), ": is missing");
   for (const auto& [name, layer] : manifest.layers) {
-    const GgufTensor& tensor = *tensors.at(gguf_name(name + ".weight"));
+    const GgufTensor& tensor = *tensors.at(gguf_name(name + ".weight", architecture));
     const GgmlType type = gguf_type(layer.spec);
     require(tensor.type == type, "tensor ", quote(tensor.name), ": is ", name_of(tensor.type), ", but was tuned for ",
             name_of(type));

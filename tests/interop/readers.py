@@ -122,17 +122,19 @@ def read_awq(path, grid):
 
 
 NAMES = {"self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output",
-         "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down"}
+         "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down", "self_attn.qkv_proj": "attn_qkv",
+         "mlp.gate_up_proj": "ffn_up"}
 
 
 def read_gguf(path, grid, head_dim):
     import gguf
-    found, wrong = {t.name: t for t in gguf.GGUFReader(path / "model.gguf").tensors}, 0
+    file = gguf.GGUFReader(path / "model.gguf")
+    found, wrong, permuted = {t.name: t for t in file.tensors}, 0, file.fields["general.architecture"].contents() == "llama"
     for layer, (codes, zero, scale) in grid.items():
         number, part = layer.removeprefix("model.layers.").split(".", 1)
         t = found[f"blk.{number}.{NAMES[part]}.weight"]
         weights = gguf.dequantize(t.data, t.tensor_type)
-        if part in ("self_attn.q_proj", "self_attn.k_proj"):
+        if permuted and part in ("self_attn.q_proj", "self_attn.k_proj"):
             weights = weights.reshape(-1, head_dim // 2, 2, weights.shape[1]).swapaxes(1, 2).reshape(weights.shape)
         if t.tensor_type == gguf.GGMLQuantizationType.Q4_1:
             want = scale * codes.astype(np.float32) + (-zero * scale).astype(np.float16).astype(np.float32)
@@ -142,14 +144,21 @@ def read_gguf(path, grid, head_dim):
     check(wrong == 0, f"gguf dequantizes {path.name}: {len(grid)} layers, {wrong} weights differ")
 
 
+def same_tokens(net, name, texts):
+    wrong, count = [], 0
+    for text in texts:
+        ids = net.tokenize(text.encode(), add_bos=False, special=False)
+        count += len(ids)
+        if ids != [int(i) for i in run("tokenize", model, input=text).split()]:
+            wrong.append(text)
+    check(not wrong, f"llama.cpp tokenizes {name} as we do: {len(texts)} texts, {count} tokens; not {[t[:40] for t in wrong[:3]]}")
+
+
 def llama_logits(path):
     import llama_cpp
     net = llama_cpp.Llama(str(path / "model.gguf"), n_ctx=WINDOW, n_batch=WINDOW, logits_all=True, verbose=False,
                           type_k=0, type_v=0)  # F32: it is the weights that are looked at, not the cache
-    text = Path("data/heldout.txt").read_text()[:20000]
-    ids = net.tokenize(text.encode(), add_bos=False, special=False)
-    ours = [int(i) for i in run("tokenize", model, input=text).split()]
-    check(ids == ours, f"llama.cpp tokenizes {path.name} as we do: {len(ids)} tokens")
+    same_tokens(net, path.name, [Path("data/heldout.txt").read_text()[:20000]])
     logits = []
     for window in windows:
         net.reset()
@@ -225,6 +234,36 @@ grid = grids(q["gptq"], 4, 32, 1)
 read_gguf(q["gguf:q4_0"], grid, head_dim)
 reference = transformers_logits(q["fake"], grid)
 compare("llama.cpp, q4_0, scaled rope", llama_logits(q["gguf:q4_0"]), reference, 0.95, 1e-3)  # random weights: flat logits
+
+# Families, and the tokenizers of SentencePiece and of single bytes.
+import llama_cpp
+import tiny
+
+HARD = ["", " ", "   ", "a", " a", "a  b   c ", "\t\tx", "it's IT'S we'RE", "1234567 12", "http://a.b/c?d=e", "Ich heiße Jürgen.",
+        "Où est l'été?", "Привет, мир!", "Γειά σου.", "日本語のテキスト", "한국어 안녕", "مرحبا שלום", "नमस्ते", "👍🏽 👩‍👧", "½ Ⅷ ٣٤ …!!!",
+        "x\u00a0y", "<0x41> <s", "\u2581\u2581a", "if (x == 10) { y += 2; }", "CamelCase snake_case $100 50% #tag", "éÉ ǅ ʰ ß ﬁ"]
+lines = HARD + [line for line in Path("data/heldout.txt").read_text().split("\n") if line][:300]
+for name, (family, options, tokenizer) in tiny.FAMILIES.items():
+    model, head_dim = work / name, 32
+    net = tiny.checkpoint(model, family, options, tokenizer)
+    net.config.save_pretrained(model)
+    windows = np.array(run("tokenize", model, input=Path("data/heldout.txt").read_text()[:8000]).split()[:512], np.int64).reshape(4, 128)
+    loss = tiny.learn(net, windows)
+    print(f"      {name} has learned its text: loss {loss:.3f}")
+    net.to(torch.bfloat16).save_pretrained(model)
+    for kind, bits, group in (("q8_0", 8, 32), ("q4_0", 4, 32), ("q2_0", 2, 64)):
+        q = quantize(f"{name}-{kind}", bits, group, False, ["gptq", "gguf:" + kind, "fake"])
+        grid = grids(q["gptq"], bits, group, 1)
+        if kind != "q2_0":  # the package has no such type yet
+            read_gguf(q["gguf:" + kind], grid, head_dim)
+        compare(f"llama.cpp, {kind}, {name}", llama_logits(q["gguf:" + kind]), transformers_logits(q["fake"], grid), 0.99, 1e-3)
+    same_perplexity(f"transformers, {name}", q["fake"], transformers_logits(q["fake"]), 1e-3)
+for tokenizer in ("llama2", "gemma", "gpt2", "digits", "llama3", "qwen2", "qwen3"):
+    model = work / tokenizer
+    net = tiny.checkpoint(model, "Llama", dict(num_hidden_layers=1), tokenizer)
+    net.to(torch.bfloat16).save_pretrained(model)
+    path = quantize(tokenizer + "-q8", 8, 32, False, ["gguf:q8_0", "fake"])["gguf:q8_0"]
+    same_tokens(llama_cpp.Llama(str(path / "model.gguf"), vocab_only=True, verbose=False), tokenizer, lines)
 
 print("all readers agree" if not failed else f"{failed} checks failed")
 sys.exit(failed > 0)

@@ -1,5 +1,6 @@
 #include "export/gguf_model.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
@@ -48,13 +49,29 @@ std::vector<std::byte> converted(const std::vector<std::byte>& in, DType type, c
   return out;
 }
 
+// llama.cpp goes by "phi-3" in the name of a model to let special tokens take the spaces behind them, and then wants to find the
+// tokens of that tokenizer. Phi-4 is of the same architecture and has another.
+std::string model_name(const Config& config, const Json& json, const GgufValues& tokenizer) {
+  const std::string given = json.string("_name_or_path", "");
+  if (config.architecture != "Phi3ForCausalLM") return given.empty() ? config.architecture : given;
+  for (const auto& [key, value] : tokenizer) {
+    const auto* tokens = std::get_if<std::vector<std::string>>(&value);
+    if (!tokens || key != "tokenizer.ggml.tokens") continue;
+    for (const char* token : {"<unk>", "<s>", "</s>", "<|endoftext|>"})
+      if (std::find(tokens->begin(), tokens->end(), token) == tokens->end()) return "phi";
+  }
+  return "phi-3";
+}
+
 class GgufModel final : public ModelWriter {
  public:
   explicit GgufModel(const OutputRequest& request)
       : ModelWriter(request), exporter_(make_exporter(request.format, request.scheme)),
         config_(read_config(request.config)), architecture_(gguf_architecture(config_)) {
-    GgufValues values = gguf_values(config_, architecture_, request.config, file_type(gguf_type(request.format)));
-    for (auto& value : gguf_tokenizer(request.source.path(), request.config, config_.vocab)) values.push_back(std::move(value));
+    GgufValues values = gguf_values(config_, architecture_, file_type(gguf_type(request.format)));
+    const GgufValues tokenizer = gguf_tokenizer(request.source.path(), request.config, config_.vocab);
+    values.emplace_back("general.name", model_name(config_, request.config, tokenizer));
+    values.insert(values.end(), tokenizer.begin(), tokenizer.end());
     GgufRope rope = gguf_rope(config_, architecture_, request.config);
     values.insert(values.end(), rope.values.begin(), rope.values.end());
     rope_factors_ = std::move(rope.factors);

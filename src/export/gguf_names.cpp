@@ -137,10 +137,9 @@ bool rotates(const std::string& tensor) {
   return tensor.find("self_attn.q_proj.") != std::string::npos || tensor.find("self_attn.k_proj.") != std::string::npos;
 }
 
-GgufValues gguf_values(const Config& c, const GgufArchitecture& architecture, const Json& json, u32 file_type) {
+GgufValues gguf_values(const Config& c, const GgufArchitecture& architecture, u32 file_type) {
   const std::string arch = architecture.gguf;
   GgufValues values = {{"general.architecture", arch},
-                       {"general.name", json.string("_name_or_path", "").empty() ? c.architecture : json.string("_name_or_path")},
                        {"general.file_type", file_type},
                        {"general.quantization_version", u32{2}}};
   const auto number = [&](const char* key, i64 value) { values.emplace_back(cat(arch, ".", key), static_cast<u32>(value)); };

@@ -31,8 +31,8 @@ std::vector<std::byte> to_pairs(std::span<const std::byte> rows, i64 count, i64 
 std::vector<std::byte> to_halves(std::span<const std::byte> rows, i64 count, i64 head_dim);
 bool rotates(const std::string& tensor);  // rows of q and k
 
-// Architecture and numbers.
-GgufValues gguf_values(const Config& config, const GgufArchitecture& architecture, const Json& json, u32 file_type);
+// Architecture and numbers, no name.
+GgufValues gguf_values(const Config& config, const GgufArchitecture& architecture, u32 file_type);
 
 // What is said about rotary positions: values, and tensors [pairs] of how much slower each pair rotates than theta alone says.
 struct GgufRope {

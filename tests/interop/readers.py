@@ -88,7 +88,7 @@ def perplexity_of(logits):
 def our_perplexity(path):
     ids = work / "ids"
     ids.write_text(" ".join(map(str, windows.reshape(-1))))
-    return json.loads(run("eval", path, "--ids", ids, "--seqlen", WINDOW, "--json", "--quiet"))["perplexity"]
+    return json.loads(run("eval", path, "--ids", ids, "--seqlen", windows.shape[1], "--json", "--quiet"))["perplexity"]
 
 
 def same_perplexity(name, path, logits, tolerance):
@@ -256,7 +256,8 @@ for name, (family, options, tokenizer) in tiny.FAMILIES.items():
         grid = grids(q["gptq"], bits, group, 1)
         if kind != "q2_0":  # the package has no such type yet
             read_gguf(q["gguf:" + kind], grid, head_dim)
-        compare(f"llama.cpp, {kind}, {name}", llama_logits(q["gguf:" + kind]), transformers_logits(q["fake"], grid), 0.99, 1e-3)
+        compare(f"llama.cpp, {kind}, {name}", llama_logits(q["gguf:" + kind]), transformers_logits(q["fake"], grid),
+                0.98 if bits == 2 else 0.99, 1e-3)  # at 2 bits little of what was learned is left: flat logits
     same_perplexity(f"transformers, {name}", q["fake"], transformers_logits(q["fake"]), 1e-3)
 for tokenizer in ("llama2", "gemma", "gpt2", "digits", "llama3", "qwen2", "qwen3"):
     model = work / tokenizer

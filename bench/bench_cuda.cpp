@@ -120,4 +120,24 @@ int main() {
   bench.time("add_bwd add", "GB/s", 3 * row_bytes, [&] { b.add_bwd(z, Acc::add, y); });
   bench.time("gather", "GB/s", 2 * row_bytes, [&] { b.gather(y, x, kTokens, state); });
   bench.time("mse", "GB/s", 3 * row_bytes, [&] { b.mse(z, x, z, kTokens, true, state); });
+
+  // A layer of 128 experts from 2048 to 768 columns, of which a token has 8, all alike busy.
+  constexpr i64 kExperts = 128, kActive = 8, kIn = 2048, kOut = 768, kChoices = kRows * kActive;
+  const Tensor order = bench.make(DType::i32, 3 * kRows, kActive), seen = bench.make(DType::i32, 1, kExperts);
+  const Tensor bounds = view(bench.make(DType::i32, 1, kExperts + 1).data, DType::i32, kExperts + 1);
+  const Tensor logits = bench.make(half, kRows, kExperts), chosen = bench.make(half, kRows, kActive);
+  const Tensor token = bench.make(half, kRows, kIn), rows = bench.make(half, kChoices, kIn), out = bench.make(half, kChoices, kOut);
+  const Tensor experts = bench.make(half, kExperts * kOut, kIn), dexperts = bench.make(half, kExperts * kOut, kIn);
+  const double choice_bytes = 2.0 * kChoices * kIn, expert_flops = 2.0 * kChoices * kIn * kOut;
+  bench.time("route", "GB/s", 0, [&] { b.route(chosen, order, bounds, view(seen.data, DType::i32, kExperts), logits, true); });
+  bench.time("dispatch", "GB/s", 2 * choice_bytes, [&] { b.dispatch(rows, token, order); });
+  bench.time("combine", "GB/s", choice_bytes, [&] { b.combine(token, rows, chosen, order); });
+  std::vector<i32> even;
+  for (i64 e = 0; e <= kExperts; ++e) even.push_back(static_cast<i32>(e * kChoices / kExperts));
+  b.upload(bounds, even.data());
+  bench.time("expert_linear", "TFLOP/s", expert_flops, [&] { b.expert_linear(out, rows, experts, bounds); });
+  bench.time("expert_linear dx", "TFLOP/s", expert_flops,
+             [&] { b.expert_linear_bwd_x(rows, Acc::set, out, experts, bounds); });
+  bench.time("expert_linear dw", "TFLOP/s", expert_flops,
+             [&] { b.expert_linear_bwd_w(dexperts, Acc::set, out, rows, bounds); });
 }

@@ -15,48 +15,6 @@ struct Extent {
   i64 rows, cols;
 };
 
-double total(const std::vector<double>& x) {
-  double sum = 0;
-  for (double v : x) sum += std::abs(v);
-  return sum;
-}
-
-// Of the gradient's size, the share that has the wrong sign: the optimiser sees nothing else.
-double wrong_signs(const std::vector<double>& got, const std::vector<double>& want) {
-  double wrong = 0;
-  for (size_t i = 0; i < got.size(); ++i)
-    if (got[i] * want[i] < 0) wrong += std::abs(want[i]);
-  return want.empty() ? 0 : wrong / (total(want) + 1e-300);
-}
-
-// `plain` writes the op down naively in float, if the CPU's float kernels are not the plain version.
-void compare(const std::string& name, const std::function<void(Lab&)>& op, const std::function<void(Lab&)>& plain = {}) {
-  CpuBackend<double> exact_backend(Precision::f32, "double");
-  CpuBackend<float> float_backend(Precision::f32, "float");
-  for (Precision precision : kPrecisions) {
-    const std::unique_ptr<Backend> gpu = make_backend("cuda", precision);
-    const DType type = gpu->activation_type();
-    Lab exact(exact_backend, type), rounded(float_backend, type), first(*gpu, type), second(*gpu, type);
-    op(exact), op(first), op(second);
-    (plain && precision == Precision::bf16 ? plain : op)(rounded);
-    const auto want = exact.results(), near = rounded.results(), got = first.results(), again = second.results();
-    REQUIRE(got.size() == want.size());
-    for (size_t i = 0; i < got.size(); ++i) {
-      CAPTURE(name);
-      CAPTURE(i);
-      CAPTURE(name_of(type));
-      // Tensor cores cut the last bits of a sum's terms off, so an f32 result of bf16 factors is that much worse than an f32 sum,
-      // and what would cancel to 0 leaves as much: measured up to 8.5e-7 and 1.5e-6.
-      const double left_over = precision == Precision::bf16 ? 0x1p-19 : 0x1p-23;
-      const double error = distance(got[i], want[i]), allowed = 2 * distance(near[i], want[i]) + left_over;
-      CHECK(error <= allowed);
-      CHECK(wrong_signs(got[i], want[i]) < 1e-3);
-      CHECK(got[i] == again[i]);
-    }
-    CHECK(first.canaries_live());
-  }
-}
-
 }  // namespace
 
 TEST_CASE("cuda: norm, rope, mlp") {

@@ -96,6 +96,8 @@ TEST_CASE("cli: a wrong command line is exit 2 and one line") {
   check_error("quantize " + kModel + " -o x --scheme W4A17", 2, "W4A16");
   check_error("quantize " + kModel + " -o x --format auto_rond", 2, "auto_round");
   check_error("quantize " + kModel + " -o x --ignore-layers q_prj --json", 2, "q_proj");
+  check_error("quantize " + kModel + " -o x --format gguf:q4_k --bits 4", 2, "W4G32 asym, 6-bit scales: leave --bits");
+  check_error("quantize " + kModel + " -o x --format gguf:q4_k,gguf:q2_k", 2, "wants another grid");
   check_error("eval " + kModel, 2, "--ppl FILE");
   check_error("eval " + kModel + " --ppl a --ids b --json", 2, "--ppl FILE");
   check_error("doctor --threads 0", 2, "--threads 0");

@@ -139,7 +139,7 @@ GgmlType gguf_type(const std::string& format) {
 }
 GgmlType gguf_type(const QuantSpec& spec) {
   const Kind* kind = kind_of(spec);
-  check(kind, ErrorKind::bug, "no type for ", spec.bits, " bits");
+  check(kind, ErrorKind::bad_input, "GGUF has no type for ", spec.bits, " bits in groups of ", spec.group);
   return kind->type;
 }
 

@@ -23,7 +23,7 @@ std::unique_ptr<Exporter> make_gguf_exporter(GgmlType type, const ExportScheme& 
 
 bool is_gguf(const std::string& format);
 GgmlType gguf_type(const std::string& format);  // of "gguf:q4_0"; Error{usage} if there is none
-GgmlType gguf_type(const QuantSpec& spec);      // of a layer that an exporter has admitted
+GgmlType gguf_type(const QuantSpec& spec);      // that holds such a layer; Error{bad_input} if none does
 
 // The grid of a format whose scales have two levels; none for the others, which take the grid that is given.
 std::optional<QuantSpec> gguf_grid(const std::string& format);

@@ -61,12 +61,16 @@ def token_windows():
     return np.array(ids.split()[:WINDOW * WINDOWS], dtype=np.int64).reshape(WINDOWS, WINDOW)
 
 
-def transformers_logits(path, grid={}):
-    """With a grid its weights exactly, where the format "fake" rounds them to the original's type."""
+def weights_of(grid):
+    return {layer: scale * (codes - zero).astype(np.float32) for layer, (codes, zero, scale) in grid.items()}
+
+
+def transformers_logits(path, weights={}):
+    """With weights of layers in float32, where the format "fake" rounds them to the original's type."""
     from transformers import AutoModelForCausalLM
     net = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()
-    for layer, (codes, zero, scale) in grid.items():
-        net.get_submodule(layer).weight.data = torch.tensor(scale * (codes - zero).astype(np.float32))
+    for layer, values in weights.items():
+        net.get_submodule(layer).weight.data = torch.tensor(values)
     with torch.no_grad():
         return net(torch.tensor(windows)).logits.float().numpy()
 
@@ -126,21 +130,32 @@ NAMES = {"self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.
          "mlp.gate_up_proj": "ffn_up"}
 
 
-def read_gguf(path, grid, head_dim):
+def gguf_weights(path, layers, head_dim):
+    """{layer: weights in float32}, names of the types"""
     import gguf
     file = gguf.GGUFReader(path / "model.gguf")
-    found, wrong, permuted = {t.name: t for t in file.tensors}, 0, file.fields["general.architecture"].contents() == "llama"
-    for layer, (codes, zero, scale) in grid.items():
+    found, permuted = {t.name: t for t in file.tensors}, file.fields["general.architecture"].contents() == "llama"
+    weights, kinds = {}, set()
+    for layer in layers:
         number, part = layer.removeprefix("model.layers.").split(".", 1)
         t = found[f"blk.{number}.{NAMES[part]}.weight"]
-        weights = gguf.dequantize(t.data, t.tensor_type)
+        w = gguf.dequantize(t.data, t.tensor_type)
         if permuted and part in ("self_attn.q_proj", "self_attn.k_proj"):
-            weights = weights.reshape(-1, head_dim // 2, 2, weights.shape[1]).swapaxes(1, 2).reshape(weights.shape)
-        if t.tensor_type == gguf.GGMLQuantizationType.Q4_1:
+            w = w.reshape(-1, head_dim // 2, 2, w.shape[1]).swapaxes(1, 2).reshape(w.shape)
+        weights[layer] = w
+        kinds.add(t.tensor_type.name)
+    return weights, kinds
+
+
+def read_gguf(path, grid, head_dim):
+    weights, kinds = gguf_weights(path, grid, head_dim)
+    wrong = 0
+    for layer, (codes, zero, scale) in grid.items():
+        if kinds == {"Q4_1"}:
             want = scale * codes.astype(np.float32) + (-zero * scale).astype(np.float16).astype(np.float32)
         else:
             want = scale * (codes - zero).astype(np.float32)
-        wrong += int((weights != want).sum())
+        wrong += int((weights[layer] != want).sum())
     check(wrong == 0, f"gguf dequantizes {path.name}: {len(grid)} layers, {wrong} weights differ")
 
 
@@ -152,6 +167,21 @@ def same_tokens(net, name, texts):
         if ids != [int(i) for i in run("tokenize", model, input=text).split()]:
             wrong.append(text)
     check(not wrong, f"llama.cpp tokenizes {name} as we do: {len(texts)} texts, {count} tokens; not {[t[:40] for t in wrong[:3]]}")
+
+
+def read_kquant(kind, kinds, top1):
+    """Tuned; the format "fake" of the same run has the same weights, rounded to the original's type."""
+    out = work / f"{model.name}-{kind}"
+    run("quantize", model, "-o", out, "--format", f"gguf:{kind},fake", "--iters", 20, "--nsamples", 32, "--seqlen", 128,
+        "--batch-size", 4, "--quiet", "--device", "cpu")
+    path, fake = out / f"gguf-{kind}", tensors(out / "fake")
+    layers = [name.removesuffix(".weight") for name in fake if name.endswith("_proj.weight")]
+    weights, found = gguf_weights(path, layers, head_dim)
+    wrong = sum(int((torch.tensor(w).to(fake[layer + ".weight"].dtype) != fake[layer + ".weight"]).sum())
+                for layer, w in weights.items())
+    check(wrong == 0 and found == kinds, f"gguf dequantizes {path.name}: {len(layers)} layers as {found}, {wrong} weights differ")
+    # llama.cpp rounds activations to 8 bits, 256 at a time: the same divergence, whatever the bits of the weights.
+    compare(f"llama.cpp, {kind} of {model.name}", llama_logits(path), transformers_logits(out / "fake", weights), top1, 1e-3)
 
 
 def llama_logits(path):
@@ -191,7 +221,7 @@ compare("transformers, compressed-tensors", transformers_logits(w4["compressed-t
 compare("transformers with auto-round, auto_round", transformers_logits(w4["auto_round"]), reference, 0.99, 1e-3)
 read_gguf(w4["gguf:q4_0"], grid, head_dim)
 logits = llama_logits(w4["gguf:q4_0"])
-compare("llama.cpp, q4_0", logits, transformers_logits(w4["fake"], grid), 0.99, 1e-3)
+compare("llama.cpp, q4_0", logits, transformers_logits(w4["fake"], weights_of(grid)), 0.99, 1e-3)
 same_perplexity("llama.cpp, q4_0", w4["fake"], logits, 1e-2)
 
 w8 = quantize("w8", 8, 64, False, ["gptq", "compressed-tensors", "gguf:q8_0", "fake"])
@@ -199,7 +229,7 @@ grid = grids(w8["gptq"], 8, 64, 1)
 read_compressed(w8["compressed-tensors"], grid, 8)
 read_gguf(w8["gguf:q8_0"], grid, head_dim)
 logits = llama_logits(w8["gguf:q8_0"])
-compare("llama.cpp, q8_0", logits, transformers_logits(w8["fake"], grid), 0.99, 1e-3)
+compare("llama.cpp, q8_0", logits, transformers_logits(w8["fake"], weights_of(grid)), 0.99, 1e-3)
 same_perplexity("llama.cpp, q8_0", w8["fake"], logits, 1e-2)
 
 a4 = quantize("a4", 4, 64, True, ["auto_round", "gptq_v2", "awq", "compressed-tensors", "gguf:q4_1", "fake"])
@@ -209,12 +239,15 @@ read_awq(a4["awq"], grid)
 read_awq(a4["auto_round"], grid)
 read_gguf(a4["gguf:q4_1"], grid, head_dim)
 # A minimum rounded to F16 a group, and llama.cpp's own 8-bit activations: a little less agreement than above, at the same divergence.
-compare("llama.cpp, q4_1", llama_logits(a4["gguf:q4_1"]), transformers_logits(a4["fake"], grid), 0.98, 1e-3)
+compare("llama.cpp, q4_1", llama_logits(a4["gguf:q4_1"]), transformers_logits(a4["fake"], weights_of(grid)), 0.98, 1e-3)
 
 w2 = quantize("w2", 2, 64, False, ["auto_round", "gptq", "compressed-tensors", "fake"])
 reference = transformers_logits(w2["fake"])
 read_compressed(w2["compressed-tensors"], grids(w2["gptq"], 2, 64, 1), 2)
 compare("transformers with auto-round, auto_round at 2 bits", transformers_logits(w2["auto_round"]), reference, 0.99, 1e-3)
+
+for kind in ["q2_k", "q3_k", "q4_k", "q5_k", "q6_k"]:
+    read_kquant(kind, {kind.upper()}, 0.97)
 
 # Layers with grids of their own, and some left alone.
 mixed = {"down_proj": {"bits": 8}, "layers.2.self_attn": {"bits": 16}}
@@ -232,8 +265,10 @@ model, head_dim, windows = byte_model(), 32, windows[:, :128] % 256
 q = quantize("rope-w4", 4, 32, False, ["gptq", "gguf:q4_0", "fake"])
 grid = grids(q["gptq"], 4, 32, 1)
 read_gguf(q["gguf:q4_0"], grid, head_dim)
-reference = transformers_logits(q["fake"], grid)
+reference = transformers_logits(q["fake"], weights_of(grid))
 compare("llama.cpp, q4_0, scaled rope", llama_logits(q["gguf:q4_0"]), reference, 0.95, 1e-3)  # random weights: flat logits
+for kind, fallback in [("q3_k", "Q4_0"), ("q4_k", "Q5_0"), ("q6_k", "Q8_0")]:  # its rows are no multiples of 256
+    read_kquant(kind, {fallback}, 0.95)
 
 # Families, and the tokenizers of SentencePiece and of single bytes.
 import llama_cpp
@@ -256,7 +291,7 @@ for name, (family, options, tokenizer) in tiny.FAMILIES.items():
         grid = grids(q["gptq"], bits, group, 1)
         if kind != "q2_0":  # the package has no such type yet
             read_gguf(q["gguf:" + kind], grid, head_dim)
-        compare(f"llama.cpp, {kind}, {name}", llama_logits(q["gguf:" + kind]), transformers_logits(q["fake"], grid),
+        compare(f"llama.cpp, {kind}, {name}", llama_logits(q["gguf:" + kind]), transformers_logits(q["fake"], weights_of(grid)),
                 0.98 if bits == 2 else 0.99, 1e-3)  # at 2 bits little of what was learned is left: flat logits
     same_perplexity(f"transformers, {name}", q["fake"], transformers_logits(q["fake"]), 1e-3)
 for tokenizer in ("llama2", "gemma", "gpt2", "digits", "llama3", "qwen2", "qwen3"):

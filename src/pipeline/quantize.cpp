@@ -34,12 +34,12 @@ class Run {
         layers_(plan_layers(model_, options)),
         backend_(make_backend(options.device, options.precision, options.graph)),
         random_(options.seed) {
-    check_length(model_.config(), options.seqlen);
-    check(options.batch_size <= options.nsamples, ErrorKind::usage, "--batch-size ", options.batch_size, " is more than the ",
-          options.nsamples, " samples: lower it, or raise --nsamples");
     tune_ = {.steps = options.iters, .batch = options.batch_size, .accumulate = options.accumulate, .tokens = options.seqlen};
     tune_.lr = options.lr.value_or(options.iters > 0 ? 1 / static_cast<double>(options.iters) : 0);
     tune_.minmax_lr = options.minmax_lr.value_or(tune_.lr);
+    if (tunes()) check_length(model_.config(), options.seqlen);
+    check(!tunes() || options.batch_size <= options.nsamples, ErrorKind::usage, "--batch-size ", options.batch_size,
+          " is more than the ", options.nsamples, " samples: lower it, or raise --nsamples");
   }
 
   RunPlan plan() const;

@@ -17,9 +17,10 @@ void read_falcon(Config& c, const Json& json) {
                 .default_activation = "gelu",
                 .tied_head = true});
   c.alibi = c.falcon_alibi = json.boolean("alibi", false);
+  const auto unless_null = [&](const char* key) { return !json.find(key) || json.boolean(key, false); };
   const bool newer = json.boolean("new_decoder_architecture", false);
-  if (!newer) c.kv_heads = json.boolean("multi_query", true) ? 1 : c.heads;
-  c.parallel = json.boolean("parallel_attn", true);
+  if (!newer) c.kv_heads = unless_null("multi_query") ? 1 : c.heads;
+  c.parallel = unless_null("parallel_attn");
   check(c.parallel || !newer, ErrorKind::bad_input, "parallel_attn is false in the new decoder, which is not supported");
   c.two_norms = newer && json.integer("num_ln_in_parallel_attn", 2) == 2;
   c.qkv_bias = c.o_bias = c.mlp_bias = json.boolean("bias", false);

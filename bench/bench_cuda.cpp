@@ -126,7 +126,8 @@ int main() {
   const Tensor order = bench.make(DType::i32, 3 * kRows, kActive), seen = bench.make(DType::i32, 1, kExperts);
   const Tensor bounds = view(bench.make(DType::i32, 1, kExperts + 1).data, DType::i32, kExperts + 1);
   const Tensor logits = bench.make(half, kRows, kExperts), chosen = bench.make(half, kRows, kActive);
-  const Tensor token = bench.make(half, kRows, kIn), rows = bench.make(half, kChoices, kIn), out = bench.make(half, kChoices, kOut);
+  const Tensor token = bench.make(half, kRows, kIn), rows = bench.make(half, kChoices, kIn);
+  const Tensor out = bench.make(half, kChoices, kOut);
   const Tensor experts = bench.make(half, kExperts * kOut, kIn), dexperts = bench.make(half, kExperts * kOut, kIn);
   const double choice_bytes = 2.0 * kChoices * kIn, expert_flops = 2.0 * kChoices * kIn * kOut;
   bench.time("route", "GB/s", 0, [&] { b.route(chosen, order, bounds, view(seen.data, DType::i32, kExperts), logits, true); });

@@ -1,8 +1,8 @@
 // The linear of each expert, as one kernel: which rows an expert has is known on the device alone, so the grid has room for any
 // number of them, and a block finds its tile from the bounds.
 //   y = x w[e]^T   (forward),   dx = dy w[e]   (back_x),   dw[e] = dy^T x   (back_w)
-// A block computes a tile of C = A B with f32 sums over k in order: the next slices of A and B are on their way to registers while
-// those in shared memory are multiplied, bf16 by tensor cores, f32 by plain multiply-adds.
+// A block computes a tile of C = A B with f32 sums over k in order: the next slices of A and B are on their way to registers
+// while those in shared memory are multiplied, bf16 by tensor cores, f32 by plain multiply-adds.
 #include <mma.h>
 
 #include "cuda/backend.h"
@@ -29,8 +29,12 @@ struct Slice {
       const bool inside = row < rows_left && col < cols_left;
       if (inside) {
         const Pack<From, V> in = load<V>(from + row * stride + col);
+        if constexpr (std::is_same_v<T, From>) {
+          own[p] = in;
+        } else {
 #pragma unroll
-        for (int v = 0; v < V; ++v) own[p].x[v] = narrowed<T>(widened(in.x[v]));
+          for (int v = 0; v < V; ++v) own[p].x[v] = narrowed<T>(widened(in.x[v]));
+        }
       } else {
 #pragma unroll
         for (int v = 0; v < V; ++v) own[p].x[v] = narrowed<T>(0.0f);
@@ -46,14 +50,15 @@ struct Slice {
   }
 };
 
-// The sums of a tile. A flipped factor lies as its transpose. f(row, col, sum) for each element in the end.
+// The sums of a tile. A flipped factor lies as its transpose. In the end f(row, col, sums, n) for n neighbours of a row at a
+// time.
 template <class T, bool a_flipped, bool b_flipped>
 struct Sums;
 
 template <bool a_flipped, bool b_flipped>
 struct Sums<bfloat, a_flipped, b_flipped> {
   static constexpr int m = 128, n = 128, k = 32, kRows = 2, kCols = 4;  // eight warps of 32 x 64, in tiles of 16
-  static constexpr int kRoom = kThreads / kWarp * 256;                  // floats of shared memory that finish() wants
+  static constexpr int kRoom = kThreads / kWarp * 256;  // floats of shared memory that finish() wants
   template <bool flipped>
   using Layout = std::conditional_t<flipped, nvcuda::wmma::col_major, nvcuda::wmma::row_major>;
   nvcuda::wmma::fragment<nvcuda::wmma::accumulator, 16, 16, 16, float> sum[kRows][kCols];
@@ -84,12 +89,14 @@ struct Sums<bfloat, a_flipped, b_flipped> {
   template <class F>
   __device__ void finish(float* room, F f) {
     float* own = room + threadIdx.x / kWarp * 256;
+    const int row = first_row() + lane() / 2, col = first_col() + lane() % 2 * 8;
+#pragma unroll
     for (int i = 0; i < kRows; ++i)
+#pragma unroll
       for (int j = 0; j < kCols; ++j) {
         nvcuda::wmma::store_matrix_sync(own, sum[i][j], 16, nvcuda::wmma::mem_row_major);
         __syncwarp();
-        for (int at = lane(); at < 256; at += kWarp)
-          f(first_row() + 16 * i + at / 16, first_col() + 16 * j + at % 16, own[at]);
+        f(row + 16 * i, col + 16 * j, own + lane() * 8, std::integral_constant<int, 8>{});
         __syncwarp();
       }
   }
@@ -97,7 +104,7 @@ struct Sums<bfloat, a_flipped, b_flipped> {
 
 template <bool a_flipped, bool b_flipped>
 struct Sums<float, a_flipped, b_flipped> {
-  static constexpr int m = 64, n = 64, k = 16, kRoom = 1;  // 16 x 16 threads, 4 x 4 elements each
+  static constexpr int m = 64, n = 64, k = 16, kRoom = 0;  // 16 x 16 threads, 4 x 4 elements each
   float sum[4][4];
 
   static __device__ int row(int i) { return static_cast<int>(threadIdx.x) / 16 + 16 * i; }
@@ -118,7 +125,7 @@ struct Sums<float, a_flipped, b_flipped> {
   template <class F>
   __device__ void finish(float*, F f) {
     for (int i = 0; i < 4; ++i)
-      for (int j = 0; j < 4; ++j) f(row(i), col(j), sum[i][j]);
+      for (int j = 0; j < 4; ++j) f(row(i), col(j), &sum[i][j], std::integral_constant<int, 1>{});
   }
 };
 
@@ -149,7 +156,7 @@ __device__ inline RowTile find_tile(const i32* bounds, int experts, int tile, in
 
 // a: rows of x or dy; b: weights, or for back_w rows of x; out: rows, or for back_w weights. wide = O, deep = I.
 template <Kind kind, int V, class T, class Out, class B>
-__global__ void __launch_bounds__(kThreads) expert_kernel(Out* out, bool add, const T* a, const B* b, const i32* bounds,
+__global__ void __launch_bounds__(kThreads, 2) expert_kernel(Out* out, bool add, const T* a, const B* b, const i32* bounds,
                                                           int experts, i64 wide, i64 deep) {
   constexpr bool a_flipped = kind == Kind::back_w, b_flipped = kind == Kind::forward;
   using Tile = Sums<T, a_flipped, b_flipped>;
@@ -157,8 +164,10 @@ __global__ void __launch_bounds__(kThreads) expert_kernel(Out* out, bool add, co
   using SliceB = std::conditional_t<b_flipped, Slice<T, Tile::n, Tile::k, V>, Slice<T, Tile::k, Tile::n, V>>;
   constexpr int kSizeA = (a_flipped ? Tile::k : Tile::m) * SliceA::kStride;
   constexpr int kSizeB = (b_flipped ? Tile::n : Tile::k) * SliceB::kStride;
-  __shared__ alignas(128) T shared_a[kSizeA], shared_b[kSizeB];
-  __shared__ alignas(128) float room[Tile::kRoom];
+  constexpr int kBytes = 2 * (kSizeA + kSizeB) * static_cast<int>(sizeof(T));
+  static_assert(kBytes >= Tile::kRoom * static_cast<int>(sizeof(float)));
+  __shared__ alignas(128) unsigned char room[kBytes];
+  const auto shared_a = [&](int turn) { return reinterpret_cast<T*>(room) + turn * (kSizeA + kSizeB); };
 
   const i64 col = static_cast<i64>(blockIdx.x) * Tile::n;  // of C
   i64 row, rows_end, cols, depth, out_stride;
@@ -186,17 +195,25 @@ __global__ void __launch_bounds__(kThreads) expert_kernel(Out* out, bool add, co
   Tile sums;
   sums.clear();
   fetch(0);
-  for (i64 k = 0; k < depth; k += Tile::k) {
-    __syncthreads();  // who still multiplies
-    next_a.put(shared_a);
-    next_b.put(shared_b);
+  int turn = 0;  // of two places in shared memory: what a slow warp still multiplies is not overwritten
+  for (i64 k = 0; k < depth; k += Tile::k, turn ^= 1) {
+    T *now_a = shared_a(turn), *now_b = now_a + kSizeA;
+    next_a.put(now_a);
+    next_b.put(now_b);
     __syncthreads();
     fetch(k + Tile::k);
-    sums.add(shared_a, SliceA::kStride, shared_b, SliceB::kStride);
+    sums.add(now_a, SliceA::kStride, now_b, SliceB::kStride);
   }
-  sums.finish(room, [&](int i, int j, float sum) {
-    if (row + i < rows_end && col + j < cols)
-      accumulate<1>(out + (row + i) * out_stride + col + j, add, [&](int) { return sum; });
+  __syncthreads();
+  sums.finish(reinterpret_cast<float*>(room), [&]<int n>(int i, int j, const float* sum, std::integral_constant<int, n>) {
+    if (row + i >= rows_end) return;
+    Out* to = out + (row + i) * out_stride + col + j;
+    if constexpr (n == V) {
+      if (col + j < cols) accumulate<n>(to, add, [&](int v) { return sum[v]; });
+    } else {
+      for (int v = 0; v < n; ++v)
+        if (col + j + v < cols) accumulate<1>(to + v, add, [&](int) { return sum[v]; });
+    }
   });
 }
 
@@ -223,8 +240,8 @@ void on_rows(Tensor out, Acc acc, Tensor a, Tensor w, Tensor bounds, int experts
   const dim3 grid(tiles(out.cols(), Tile::n), static_cast<unsigned>(a.rows() / Tile::m + experts));
   with_type(w, [&](const auto* weights) {
     with_strides<T>(wide, deep, {out.data, a.data, weights}, [&](auto V) {
-      expert_kernel<kind, V><<<grid, kThreads, 0, stream>>>(out.as<T>(), acc == Acc::add, static_cast<const T*>(a.as<T>()), weights,
-                                                            bounds.as<i32>(), experts, wide, deep);
+      expert_kernel<kind, V><<<grid, kThreads, 0, stream>>>(out.as<T>(), acc == Acc::add, static_cast<const T*>(a.as<T>()),
+                                                            weights, bounds.as<i32>(), experts, wide, deep);
     });
   });
   launched("expert_linear");
@@ -254,7 +271,7 @@ void CudaBackend::expert_linear_bwd_w(Tensor dw, Acc acc, Tensor dy, Tensor x, T
   with_activation([&]<class T>(T) {
     using Tile = Sums<T, true, false>;
     const dim3 grid(tiles(deep, Tile::n), tiles(wide, Tile::m), static_cast<unsigned>(experts));
-    with_strides<T>(wide, deep, {dy.data, x.data}, [&](auto V) {
+    with_strides<T>(wide, deep, {dw.data, dy.data, x.data}, [&](auto V) {
       const auto launch = [&](auto* out) {
         expert_kernel<Kind::back_w, V><<<grid, kThreads, 0, stream_>>>(out, acc == Acc::add, static_cast<const T*>(dy.as<T>()),
                                                                        static_cast<const T*>(x.as<T>()), bounds.as<i32>(),

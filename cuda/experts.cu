@@ -1,5 +1,5 @@
-// Mixture of experts: the choice, the way to the experts and back. Formulas and the layout of `order`: ops/ops.h. How many rows an
-// expert has stays on the device; sums run in the order of the choices, so that the same run gives the same bits.
+// Mixture of experts: the choice, the way to the experts and back. Formulas and the layout of `order`: ops/ops.h. How many rows
+// an expert has stays on the device; sums run in the order of the choices, so that the same run gives the same bits.
 #include "cuda/backend.h"
 
 namespace signround::cuda {
@@ -209,7 +209,8 @@ void fits_order(Tensor weights, Tensor order, std::string_view op) {
 void CudaBackend::sigmoid_gate(Tensor y, Tensor x, Tensor g) {
   fits(y.size() == x.size() && g.size() == x.rows(), "sigmoid_gate");
   with_activation([&]<class T>(T) {
-    sigmoid_gate_kernel<<<blocks_for(x.rows() * kWarp), kBlock, 0, stream_>>>(y.as<T>(), x.as<T>(), g.as<T>(), x.rows(), x.cols());
+    sigmoid_gate_kernel<<<blocks_for(x.rows() * kWarp), kBlock, 0, stream_>>>(y.as<T>(), x.as<T>(), g.as<T>(), x.rows(),
+                                                                              x.cols());
   });
   launched("sigmoid_gate");
 }

@@ -59,7 +59,8 @@ TEST_CASE("cuda: experts: routing, there and back") {
       for (bool normalized : {false, true})
         compare(cat("experts ", s.rows, " ", normalized), [&](Lab& lab) {
           const Tensor z = lab.in(s.rows, s.experts, -3, 3), x = lab.in(s.rows, s.in), dx = lab.in(s.rows, s.in);
-          const Tensor rows = lab.in(s.choices(), s.in), given = lab.in(s.rows, s.active, 0, 1), dweights = lab.in(s.rows, s.active);
+          const Tensor rows = lab.in(s.choices(), s.in);
+          const Tensor given = lab.in(s.rows, s.active, 0, 1), dweights = lab.in(s.rows, s.active);
           const Tensor g = lab.in(s.rows, 1, -3, 3);
           const Choice c(lab, s);
           Backend& b = lab.backend;

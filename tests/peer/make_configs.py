@@ -133,6 +133,12 @@ CONFIGS = {
                                   layer_types=(["sliding_attention"] * 5 + ["full_attention"]) * 3,
                                   use_bidirectional_attention=False),
     "gemma-3-scaled": GEMMA3 | dict(rope_scaling=dict(factor=8.0, rope_type="linear")),
+    "gemma-3-4b": dict(architectures=["Gemma3ForConditionalGeneration"], model_type="gemma3", boi_token_index=255999,
+                       mm_tokens_per_image=256, torch_dtype="bfloat16", text_config=dict(
+                           hidden_size=2560, intermediate_size=10240, model_type="gemma3_text", num_hidden_layers=34,
+                           rope_scaling=dict(factor=8.0, rope_type="linear"), sliding_window=1024),
+                       vision_config=dict(hidden_size=1152, image_size=896, intermediate_size=4304, num_hidden_layers=27,
+                                          model_type="siglip_vision_model", num_attention_heads=16, patch_size=14)),
     "phi-2": PHI2,
     "phi-1.5": PHI2 | dict(hidden_size=2048, intermediate_size=8192, num_hidden_layers=24, num_key_value_heads=None,
                            partial_rotary_factor=0.5),
@@ -204,12 +210,12 @@ def first(module, *names, default=None):
     return next((getattr(module, n) for n in names if getattr(module, n, None) is not None), default)
 
 
-def ropes_of(model):
+def ropes_of(model, config):
     found = [m for _, m in model.named_modules() if any("inv_freq" in n for n, _ in m.named_buffers(recurse=False))]
     if not found:
         return []
-    rope = type(found[0])(model.config)  # on the CPU
-    positions = model.config.max_position_embeddings
+    rope = type(found[0])(config)  # on the CPU
+    positions = config.max_position_embeddings
 
     def values(kind):
         prefix = kind + "_" if kind else ""
@@ -217,7 +223,7 @@ def ropes_of(model):
                    inv_freq=getattr(rope, prefix + "inv_freq").tolist())
         name = rope.rope_type[kind] if kind else rope.rope_type
         if name in ("dynamic", "longrope"):
-            table = model.config.rope_parameters
+            table = config.rope_parameters
             at = 3 * positions if name == "dynamic" else table["original_max_position_embeddings"] + 1
             rope(torch.zeros(1), torch.arange(at)[None])
             out.update(long_at=at, long_inv_freq=rope.inv_freq.tolist())
@@ -229,12 +235,13 @@ def ropes_of(model):
 def expected(config, architecture):
     with torch.device("meta"):
         model = getattr(transformers, architecture)(config)
+    tied, config = bool(config.tie_word_embeddings), config.get_text_config()
     blocks = next(m for m in model.modules() if isinstance(m, torch.nn.ModuleList) and len(m) == config.num_hidden_layers)
     prefix = next(n for n, m in model.named_modules() if m is blocks)
-    tied = bool(config.tie_word_embeddings)
     head = next(n for n, m in model.named_modules() if m is model.get_output_embeddings())
     weights = {n: list(p.shape) for n, p in model.named_parameters(remove_duplicate=False)
-               if (not n.startswith(prefix + ".") or n.startswith(prefix + ".0.")) and not (tied and n == head + ".weight")}
+               if (not n.startswith(prefix + ".") or n.startswith(prefix + ".0.")) and not (tied and n == head + ".weight")
+               and "vision" not in n and "multi_modal" not in n}
     if architecture == "GPTNeoXForCausalLM":  # files have the old name
         weights = {n.replace("lm_head.", "embed_out."): shape for n, shape in weights.items()}
     experts = first(config, "num_local_experts", "num_experts")
@@ -256,7 +263,7 @@ def expected(config, architecture):
                 experts=experts and [experts, config.num_experts_per_tok,
                                      first(config, "moe_intermediate_size", "intermediate_size"),
                                      first(config, "shared_expert_intermediate_size", default=0)],
-                act=act(torch.tensor([1.3], dtype=torch.float64)).item(), rope=ropes_of(model))
+                act=act(torch.tensor([1.3], dtype=torch.float64)).item(), rope=ropes_of(model, config))
 
 
 out = []

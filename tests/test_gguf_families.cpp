@@ -66,7 +66,7 @@ Json changed(Json tokenizer, const char* key, const std::string& json) {
 }
 
 // A family's tiny model with that tokenizer, rounded to nearest.
-Path quantized(const TempDir& dir, const std::string& family, const Json& config) {
+Path quantized(const TempDir& dir, const std::string& family, const Json& config, std::vector<std::string> ignored = {}) {
   const Path model = dir / "model";
   make_directories(model);
   copy_bytes(kFamilies + family + "/model.safetensors", model / "model.safetensors");
@@ -78,6 +78,7 @@ Path quantized(const TempDir& dir, const std::string& family, const Json& config
   options.spec = {8, 32, true};
   options.formats = {"gguf:q8_0"};
   options.iters = 0;
+  options.ignore_layers = std::move(ignored);
   quantize(options, QuantizeObserver{});
   return dir / "out";
 }
@@ -162,6 +163,50 @@ TEST_CASE("gguf families: Gemma's norms are written as they are used") {
     }
     CHECK(found == 32);
   }
+}
+
+TEST_CASE("gguf families: experts are stacked, whether the original stacks them or not") {
+  for (const std::string family : {"mixtral", "qwen3_moe_stacked"}) {
+    CAPTURE(family);
+    Json json = config_of(family);
+    json.set("norm_topk_prob", true);
+    json.set("use_sliding_window", false);
+    const i64 experts = family == "mixtral" ? 5 : 4;
+    const TempDir dir;
+    const bool apart = family == "mixtral";
+    const Path out = quantized(dir, family, json, {apart ? "layers.1.block_sparse_moe.experts" : "layers.1.mlp.experts"});
+    CHECK(verify(out).layers == 2 * 2 + experts * 3);  // k and v are too narrow
+    const GgufFile file(out / "model.gguf");
+    std::map<std::string, GgufTensor> tensors;
+    for (const GgufTensor& t : file.tensors()) tensors[t.name] = t;
+    const GgufTensor &tuned = tensors.at("blk.0.ffn_up_exps.weight"), &left = tensors.at("blk.1.ffn_up_exps.weight");
+    CHECK(tuned.shape == std::vector<i64>{experts, 32, 32});
+    CHECK(tuned.type == GgmlType::q8_0);
+    CHECK(left.shape == tuned.shape);
+    CHECK(left.type == GgmlType::f16);
+    CHECK(tensors.at("blk.1.ffn_gate_inp.weight").type == GgmlType::f32);
+    std::vector<bf16> up(32 * 32);
+    Checkpoint(kFamilies + family).read_part(apart ? "model.layers.1.block_sparse_moe.experts.2.w3.weight"
+                                                   : "model.layers.1.mlp.experts.gate_up_proj",
+                                             apart ? 0 : (2 * 2 + 1) * 32 * 32 * 2, std::as_writable_bytes(std::span(up)));
+    const std::vector<std::byte> written = file.read(left);
+    i64 same = 0;
+    for (size_t i = 0; i < up.size(); ++i) {
+      f16 value;
+      std::memcpy(&value, written.data() + (2 * 32 * 32 + i) * 2, 2);
+      same += static_cast<float>(value) == static_cast<float>(f16(static_cast<float>(up[i])));
+    }
+    CHECK(same == 32 * 32);
+    std::string bytes = read_file(out / "model.gguf", 1 << 24);
+    bytes[tuned.offset + tuned.bytes / static_cast<u64>(experts) + 7] ^= 1;
+    write_file(out / "model.gguf", bytes);
+    CHECK(error_of(ErrorKind::verification, [&] { verify(out); })
+              .find(apart ? "block_sparse_moe.experts.1.w3: decodes to other" : "mlp.experts.1.up_proj: decodes to other") !=
+          std::string::npos);
+  }
+  CHECK(refusal(config_of("qwen2_moe"), "mlp_only_layers", Json::array({})).empty());
+  CHECK(refusal(config_of("qwen2_moe"), "norm_topk_prob", true).find("no weights of experts that sum to 1") != std::string::npos);
+  CHECK(refusal(config_of("qwen2_moe"), "hidden_act", "silu").find("no layers without experts") != std::string::npos);
 }
 
 TEST_CASE("gguf tokenizer: SentencePiece's, where scores say what the merges say") {

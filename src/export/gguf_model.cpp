@@ -79,17 +79,27 @@ class GgufModel final : public ModelWriter {
     std::vector<GgufTensor> tensors;
     for (const auto& [name, factors] : rope_factors_)
       tensors.push_back({name, GgmlType::f32, {static_cast<i64>(factors.size())}, 0, 0});
-    for (const PlannedLayer& layer : request.layers)
-      if (layer.spec.quantized())
-        tensors.push_back({gguf_name(layer.name + ".weight", architecture_), gguf_type(layer.spec), {layer.rows, layer.cols}, 0,
-                           0});
+    const auto add = [&](const std::string& name, GgmlType type, std::vector<i64> shape) {
+      const std::string theirs = gguf_name(name, architecture_);
+      if (expert_of(name) >= 0) {
+        if (stacks_[theirs].missing++ > 0) return;
+        shape.insert(shape.begin(), config_.experts.count);
+      }
+      tensors.push_back({theirs, type, std::move(shape), 0, 0});
+    };
+    const auto copy = [&](const TensorInfo& to, const std::string& tensor, u64 first) {
+      const bool wide = to.shape.size() == 1 || to.name.ends_with("gate.weight");  // norms, biases, routers
+      others_.push_back({to, wide ? GgmlType::f32 : GgmlType::f16, tensor, first});
+      add(to.name, others_.back().type, to.shape);
+    };
+    for (const PlannedLayer& layer : request.layers) {
+      if (layer.spec.quantized()) add(layer.own_tensor(), gguf_type(layer.spec), {layer.rows, layer.cols});
+      else if (layer.moved())
+        copy(tensor_info(layer.own_tensor(), layer.weight_type, {layer.rows, layer.cols}), layer.tensor, layer.first);
+    }
     for (const TensorInfo& tensor : untouched(request, *exporter_)) {
       if (config_.tied_head && tensor.name.starts_with("lm_head.")) continue;
-      const std::string name = gguf_name(tensor.name, architecture_);
-      if (name.empty()) continue;
-      const GgmlType type = tensor.shape.size() == 1 ? GgmlType::f32 : GgmlType::f16;
-      tensors.push_back({name, type, tensor.shape, 0, 0});
-      others_.push_back({tensor, type});
+      if (!gguf_name(tensor.name, architecture_).empty()) copy(tensor, tensor.name, 0);
     }
     writer_.emplace(output_.file(kGgufFile), values, std::move(tensors));
   }
@@ -102,9 +112,9 @@ class GgufModel final : public ModelWriter {
 
   void finish(const Provenance& provenance) override {
     for (const auto& [name, factors] : rope_factors_) put_as(name, std::as_bytes(std::span(factors)));
-    for (const auto& [tensor, type] : others_) {
+    for (const auto& [tensor, type, from, first] : others_) {
       std::vector<std::byte> bytes(tensor.bytes);
-      source_.read(tensor.name, bytes);
+      source_.read_part(from, first, bytes);
       const float plus = tensor.name.ends_with("norm.weight") ? config_.norm_plus : 0;  // llama.cpp adds nothing to its norms
       bytes = type == GgmlType::f32 ? converted<float>(bytes, tensor.dtype, tensor.name, plus)
                                     : converted<f16>(bytes, tensor.dtype, tensor.name);
@@ -117,10 +127,30 @@ class GgufModel final : public ModelWriter {
   u64 bytes() const override { return writer_->file_size(); }
 
  private:
+  struct Other {
+    TensorInfo to;
+    GgmlType type;
+    std::string tensor;  // of the source, from the byte `first` on
+    u64 first;
+  };
+  struct Stack {  // of a layer's experts; written when none is missing
+    i64 missing = 0;
+    std::vector<std::byte> bytes = {};
+  };
+
   void put(const std::string& name, std::span<const std::byte> bytes, i64 rows) {
     const std::string theirs = gguf_name(name, architecture_);
-    if (architecture_.permuted && rotates(name)) put_as(theirs, to_pairs(bytes, rows, config_.head_dim));
+    if (const i64 expert = expert_of(name); expert >= 0) put_expert(theirs, bytes, expert);
+    else if (architecture_.permuted && rotates(name)) put_as(theirs, to_pairs(bytes, rows, config_.head_dim));
     else put_as(theirs, bytes);
+  }
+  void put_expert(const std::string& name, std::span<const std::byte> bytes, i64 expert) {
+    Stack& stack = stacks_.at(name);
+    stack.bytes.resize(bytes.size() * static_cast<std::size_t>(config_.experts.count));
+    std::copy(bytes.begin(), bytes.end(), stack.bytes.begin() + expert * static_cast<std::ptrdiff_t>(bytes.size()));
+    if (--stack.missing > 0) return;
+    put_as(name, stack.bytes);
+    stack.bytes = {};
   }
   void put_as(const std::string& name, std::span<const std::byte> bytes) {
     note_tensor(name, bytes);
@@ -131,7 +161,8 @@ class GgufModel final : public ModelWriter {
   const Config config_;
   const GgufArchitecture& architecture_;
   std::map<std::string, std::vector<float>> rope_factors_;  // by tensor
-  std::vector<std::pair<TensorInfo, GgmlType>> others_;
+  std::vector<Other> others_;
+  std::map<std::string, Stack> stacks_;  // by tensor
   std::optional<GgufWriter> writer_;
 };
 

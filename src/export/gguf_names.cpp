@@ -1,6 +1,7 @@
 #include "export/gguf_names.h"
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <cstring>
 #include <span>
@@ -15,7 +16,10 @@ constexpr GgufArchitecture kArchitectures[] = {
     {"Qwen3ForCausalLM", "qwen3", false},
     {"Gemma2ForCausalLM", "gemma2", false, true, Activation::gelu_tanh, 2, 46},
     {"Gemma3ForCausalLM", "gemma3", false, true, Activation::gelu_tanh, 6, 62},
-    {"Phi3ForCausalLM", "phi3", false}};
+    {"Phi3ForCausalLM", "phi3", false},
+    {.name = "MixtralForCausalLM", .gguf = "llama", .permuted = true, .experts = true, .normalized = true},
+    {.name = "Qwen2MoeForCausalLM", .gguf = "qwen2moe", .permuted = false, .experts = true},
+    {.name = "Qwen3MoeForCausalLM", .gguf = "qwen3moe", .permuted = false, .experts = true, .normalized = true}};
 
 constexpr std::pair<std::string_view, std::string_view> kNames[] = {
     {"model.embed_tokens", "token_embd"},     {"model.norm", "output_norm"},      {"lm_head", "output"},
@@ -23,11 +27,20 @@ constexpr std::pair<std::string_view, std::string_view> kNames[] = {
     {"self_attn.q_proj", "attn_q"},           {"self_attn.k_proj", "attn_k"},     {"self_attn.v_proj", "attn_v"},
     {"self_attn.o_proj", "attn_output"},      {"self_attn.q_norm", "attn_q_norm"}, {"self_attn.k_norm", "attn_k_norm"},
     {"mlp.gate_proj", "ffn_gate"},            {"mlp.up_proj", "ffn_up"},          {"mlp.down_proj", "ffn_down"},
-    {"self_attn.qkv_proj", "attn_qkv"},       {"mlp.gate_up_proj", "ffn_up"}};
+    {"self_attn.qkv_proj", "attn_qkv"},       {"mlp.gate_up_proj", "ffn_up"},
+    // Experts, without their numbers.
+    {"mlp.gate", "ffn_gate_inp"},                     {"block_sparse_moe.gate", "ffn_gate_inp"},
+    {"mlp.experts.gate_proj", "ffn_gate_exps"},       {"block_sparse_moe.experts.w1", "ffn_gate_exps"},
+    {"mlp.experts.up_proj", "ffn_up_exps"},           {"block_sparse_moe.experts.w3", "ffn_up_exps"},
+    {"mlp.experts.down_proj", "ffn_down_exps"},       {"block_sparse_moe.experts.w2", "ffn_down_exps"},
+    {"mlp.shared_expert_gate", "ffn_gate_inp_shexp"}, {"mlp.shared_expert.gate_proj", "ffn_gate_shexp"},
+    {"mlp.shared_expert.up_proj", "ffn_up_shexp"},    {"mlp.shared_expert.down_proj", "ffn_down_shexp"}};
 
 constexpr std::pair<std::string_view, std::string_view> kFourNorms[] = {{"post_attention_layernorm", "post_attention_norm"},
                                                                         {"pre_feedforward_layernorm", "ffn_norm"},
                                                                         {"post_feedforward_layernorm", "post_ffw_norm"}};
+
+constexpr std::string_view kExperts = ".experts.";
 
 template <class... Parts>
 void require(bool possible, const Parts&... parts) {
@@ -37,6 +50,12 @@ void require(bool possible, const Parts&... parts) {
 // What llama.cpp takes for granted in an architecture.
 void require_numbers(const Config& c, const GgufArchitecture& a) {
   require(c.activation == a.activation, "activation but one in ", c.architecture);
+  if (a.experts) {
+    require(c.experts.normalized == a.normalized, "weights of experts that sum to ", a.normalized ? "less than 1" : "1", " in ",
+            c.architecture);
+    for (const LayerConfig& layer : c.layer)
+      require(layer.sparse && layer.window == 0, "layers without experts, or with a window, in ", c.architecture);
+  }
   if (!a.four_norms) return;
   require(!c.qkv_bias && !c.o_bias, "biases in ", c.architecture);
   const i64 width = c.layers == a.wide_layers ? c.hidden / c.heads : c.head_dim;
@@ -119,12 +138,25 @@ std::string gguf_name(const std::string& tensor, const GgufArchitecture& archite
     block = cat("blk.", name.substr(kPrefix.size(), end - kPrefix.size()), ".");
     name = end == std::string::npos ? "" : name.substr(end + 1);
   }
+  if (expert_of(tensor) >= 0) {
+    const std::size_t number = name.find(kExperts) + kExperts.size();
+    name.erase(number, name.find('.', number) + 1 - number);
+  }
   if (architecture.four_norms)
     for (const auto& [ours, theirs] : kFourNorms)
       if (name == ours) return cat(block, theirs, tensor.substr(dot));
   for (const auto& [ours, theirs] : kNames)
     if (name == ours) return cat(block, theirs, tensor.substr(dot));
   fail(ErrorKind::usage, "format gguf has no name for the tensor ", quote(tensor), "; the nearest is --format auto_round");
+}
+
+i64 expert_of(const std::string& tensor) {
+  const std::size_t at = tensor.find(kExperts);
+  i64 expert = -1;
+  if (at == std::string::npos) return expert;
+  const char* digits = tensor.data() + at + kExperts.size();
+  const auto [end, error] = std::from_chars(digits, tensor.data() + tensor.size(), expert);
+  return error == std::errc() && *end == '.' ? expert : -1;
 }
 
 std::vector<std::byte> to_pairs(std::span<const std::byte> rows, i64 count, i64 head_dim) {
@@ -154,6 +186,12 @@ GgufValues gguf_values(const Config& c, const GgufArchitecture& architecture, u3
   number("rope.dimension_count", 2 * static_cast<i64>(c.rope.inv_freq.size()));
   number("vocab_size", c.vocab);
   values.emplace_back(arch + ".attention.layer_norm_rms_epsilon", c.norm_eps);
+  if (architecture.experts) {
+    number("expert_count", c.experts.count);
+    number("expert_used_count", c.experts.active);
+    number("expert_feed_forward_length", c.experts.ffn);
+    if (c.experts.shared_ffn > 0) number("expert_shared_feed_forward_length", c.experts.shared_ffn);
+  }
   if (c.attention_softcap > 0) values.emplace_back(arch + ".attn_logit_softcapping", c.attention_softcap);
   if (c.logit_softcap > 0) values.emplace_back(arch + ".final_logit_softcapping", c.logit_softcap);
   if (architecture.window_period > 0) {

@@ -84,6 +84,11 @@ void verify_gguf(const Path& path, const Manifest& manifest) {
     require(tensor.type == type, "tensor ", quote(tensor.name), ": is ", name_of(tensor.type), ", but was tuned for ",
             name_of(type));
     std::vector<std::byte> bytes = file.read(tensor);
+    if (const i64 expert = expert_of(name); expert >= 0) {  // one of those that the tensor stacks
+      const auto size = static_cast<std::ptrdiff_t>(bytes.size()) / config.experts.count;
+      require(expert < config.experts.count, name, ": there is no such expert");
+      bytes = {bytes.begin() + expert * size, bytes.begin() + (expert + 1) * size};
+    }
     if (architecture.permuted && rotates(name + ".weight")) bytes = to_halves(bytes, layer.rows, config.head_dim);
     require_grid(decode_gguf(bytes, name, layer.rows, layer.cols, layer.spec, layer.weight_type), layer, name);
   }

@@ -294,6 +294,17 @@ for name, (family, options, tokenizer) in tiny.FAMILIES.items():
         compare(f"llama.cpp, {kind}, {name}", llama_logits(q["gguf:" + kind]), transformers_logits(q["fake"], weights_of(grid)),
                 0.98 if bits == 2 else 0.99, 1e-3)  # at 2 bits little of what was learned is left: flat logits
     same_perplexity(f"transformers, {name}", q["fake"], transformers_logits(q["fake"]), 1e-3)
+for name, (family, options, tokenizer) in tiny.EXPERTS.items():
+    model = work / name
+    net = tiny.checkpoint(model, family, options, tokenizer)
+    net.config.save_pretrained(model)
+    windows = np.array(run("tokenize", model, input=Path("data/heldout.txt").read_text()[:8000]).split()[:512], np.int64).reshape(4, 128)
+    loss = tiny.learn(net, windows)
+    print(f"      {name} has learned its text: loss {loss:.3f}")
+    net.float().save_pretrained(model)
+    for kind, bits in (("q8_0", 8), ("q4_0", 4)):
+        q = quantize(f"{name}-{kind}", bits, 32, False, ["gguf:" + kind, "fake"])
+        compare(f"llama.cpp, {kind}, {name}", llama_logits(q["gguf:" + kind]), transformers_logits(q["fake"]), 0.98, 2e-3)
 for tokenizer in ("llama2", "gemma", "gpt2", "digits", "llama3", "qwen2", "qwen3"):
     model = work / tokenizer
     net = tiny.checkpoint(model, "Llama", dict(num_hidden_layers=1), tokenizer)

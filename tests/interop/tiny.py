@@ -25,6 +25,13 @@ FAMILIES = {
                                                original_max_position_embeddings=256, partial_rotary_factor=0.5)), "qwen2"),
 }
 
+MOE = dict(num_hidden_layers=2, num_experts_per_tok=2, moe_intermediate_size=64)
+EXPERTS = {
+    "mixtral": ("Mixtral", dict(MOE, intermediate_size=64, num_local_experts=6), "llama2"),
+    "qwen2moe": ("Qwen2Moe", dict(MOE, num_experts=6, shared_expert_intermediate_size=64, head_dim=None), "qwen2"),
+    "qwen3moe": ("Qwen3Moe", dict(MOE, num_experts=6, norm_topk_prob=True), "qwen2"),
+}
+
 
 def as_sentencepiece(tokenizer):
     """The merges that a conversion from SentencePiece lists: every pair that makes a token, in the order of the tokens' scores."""

@@ -31,14 +31,14 @@ std::string gradients_of(const StepPlan& p, const Step& s) {
   static constexpr const char* kGlu[] = {"gate", "up", ""};
   if (!p.backward) return "none: nothing upstream is tuned";
   std::string text;
-  const bool single = s.in[1] < 0;
+  const bool single = traits(s.op).differentiable == 0b1;
   for (size_t i = 0; i < s.in.size(); ++i) {
     if (!p.grad_in[i]) continue;
     const char* name = single ? "x" : s.op == Op::attention ? kAttention[i] : s.op == Op::glu ? kGlu[i] : kNames[i];
     text += cat(text.empty() ? "" : ", ", "d", name, p.acc[i] == Acc::set ? " =" : " +=");
   }
   if (p.grad_weight) text += cat(text.empty() ? "" : ", ", "dw =");
-  if (s.op == Op::linear && !p.grad_in[0]) text += " (dx skipped)";
+  if (p.grad_weight && !p.grad_in[0]) text += " (dx skipped)";
   return text;
 }
 

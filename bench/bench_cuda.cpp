@@ -106,6 +106,15 @@ int main() {
   const Tensor dwq_half = view(dwq.data, half, kFfn, kHidden);
   bench.time("qdq_step dw bf16", "GB/s", 12 * weights, [&] { b.qdq_step(q, dwq_half, spec, state); });
   bench.time("qdq_codes", "GB/s", 7 * weights, [&] { b.qdq_codes({codes, scale, zero, {}, {}}, q, spec); });
+  for (const auto& [name, two_levels] : {std::pair{"q4_k", QuantSpec{4, 32, false, 6}}, {"q2_k", QuantSpec{2, 16, false, 4}}}) {
+    QdqTensors k = q;
+    const double ranges = 16 * weights / static_cast<double>(two_levels.group);  // wmin, wmax, lo, hi
+    for (Tensor* t : {&k.wmin, &k.wmax, &k.lo, &k.hi}) *t = bench.make(DType::f32, kFfn, two_levels.groups(kHidden));
+    b.fill(k.lo, 1), b.fill(k.hi, 1), b.group_range(k.wmin, k.wmax, k.w, two_levels);
+    bench.time(cat("qdq ", name).c_str(), "GB/s", 8 * weights + ranges, [&] { b.qdq(wq, k, two_levels); });
+    bench.time(cat("qdq_step ", name, " dw bf16").c_str(), "GB/s", 12 * weights + 1.5 * ranges,
+               [&] { b.qdq_step(k, dwq_half, two_levels, state); });
+  }
   bench.time("keep_if_best, no", "GB/s", 0, [&] { b.keep_if_best(dwq, q.v, state); });
 
   const Tensor norm = bench.make(half, 1, kHidden), r = bench.make(DType::f32, kRows, 1);

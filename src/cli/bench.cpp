@@ -8,7 +8,8 @@ namespace signround {
 namespace {
 
 constexpr Flag kFlags[] = {
-    {.name = "--shape", .kind = FlagKind::choice, .value = "llama3-8b|qwen2.5-7b|llama3.2-1b|qwen2.5-0.5b|smollm2-135m",
+    {.name = "--shape", .kind = FlagKind::choice,
+     .value = "llama3-8b|qwen2.5-7b|llama3.2-1b|qwen2.5-0.5b|smollm2-135m|qwen3-30b-a3b",
      .fallback = "llama3-8b", .help = "whose block: its sizes, with random weights", .example = "--shape qwen2.5-0.5b"},
     {.name = "--bits", .kind = FlagKind::integer, .value = "2|3|4|8", .fallback = "4", .help = "bits of a weight",
      .example = "--bits 2", .least = 2, .most = 8},

@@ -14,7 +14,8 @@ namespace signround {
 
 const std::vector<BenchShape> kBenchShapes = {{"llama3-8b", 4096, 14336, 32, 8, 128},   {"qwen2.5-7b", 3584, 18944, 28, 4, 128},
                                               {"llama3.2-1b", 2048, 8192, 32, 8, 64},   {"qwen2.5-0.5b", 896, 4864, 14, 2, 64},
-                                              {"smollm2-135m", 576, 1536, 9, 3, 64}};
+                                              {"smollm2-135m", 576, 1536, 9, 3, 64},
+                                              {"qwen3-30b-a3b", 2048, 768, 32, 4, 128, 128, 8}};
 
 namespace {
 
@@ -25,9 +26,13 @@ Config config_of(const std::string& name) {
   std::string known;
   for (const BenchShape& b : kBenchShapes) known += cat(known.empty() ? "" : ", ", b.name);
   check(s != kBenchShapes.end(), ErrorKind::usage, "--shape ", name, " is none of ", known);
-  return read_config(Json::object({{"architectures", Json::array({"LlamaForCausalLM"})},
+  return read_config(Json::object({{"architectures", Json::array({s->experts > 0 ? "Qwen3MoeForCausalLM" : "LlamaForCausalLM"})},
                                    {"hidden_size", s->hidden},
                                    {"intermediate_size", s->ffn},
+                                   {"moe_intermediate_size", s->ffn},
+                                   {"num_experts", s->experts},
+                                   {"num_experts_per_tok", s->active},
+                                   {"norm_topk_prob", true},
                                    {"num_hidden_layers", 1},
                                    {"num_attention_heads", s->heads},
                                    {"num_key_value_heads", s->kv_heads},
@@ -156,7 +161,7 @@ BenchReport bench(const BenchOptions& options) {
   const RandomWeights source;
   const TuneOptions tune{.steps = run.iters, .batch = run.batch_size, .accumulate = run.accumulate, .tokens = run.seqlen,
                          .lr = 1 / static_cast<double>(run.iters), .minmax_lr = 1 / static_cast<double>(run.iters)};
-  const Program program = llama_block(config, 0);
+  const Program program = family_of(config).block(config, 0);
   std::vector<QuantSpec> specs;
   for (const WeightRef& w : program.weights) specs.push_back(w.linear ? run.spec : QuantSpec{.bits = 16});
 

@@ -11,6 +11,7 @@ namespace signround {
 struct BenchShape {
   const char* name;
   i64 hidden, ffn, heads, kv_heads, head_dim;
+  i64 experts = 0, active = 0;  // 0: none; ffn is that of an expert
 };
 extern const std::vector<BenchShape> kBenchShapes;
 

@@ -116,23 +116,30 @@ __global__ void step_kernel(float* __restrict__ v, float* lo, float* hi, const W
   const float lr = rates.lr[step], minmax_lr = rates.minmax_lr[step];
   const Place<per> place;
   if (place.super >= supers) return;
+  // All is read before anything is written: a group's packs lie in the same lines, and stores to v would hold the reads up.
+  Pack<W, kHeld> in[kPacks];
+  Pack<G, kHeld> gradient[kPacks];
+  Pack<float, kHeld> offset[kPacks];
+#pragma unroll
+  for (int p = 0; p < kPacks; ++p) {
+    in[p] = load_some<whole>(w + place.at(p), kHeld);
+    gradient[p] = load_some<whole>(dwq + place.at(p), kHeld);
+    offset[p] = load_some<whole>(v + place.at(p), kHeld);
+  }
   const Grids<per> grids(place, Ranges{wmin, wmax, lo, hi}, spec);
   float sum_s[per][kHeld] = {}, sum_z[per][kHeld] = {};
 #pragma unroll
   for (int p = 0; p < kPacks; ++p) {
     const int own = place.owner(p);
-    const Pack<W, kHeld> in = load_some<whole>(w + place.at(p), kHeld);
-    const Pack<G, kHeld> gradient = load_some<whole>(dwq + place.at(p), kHeld);
-    Pack<float, kHeld> offset = load_some<whole>(v + place.at(p), kHeld);
 #pragma unroll
     for (int j = 0; j < kHeld; ++j) {
-      const Level<float> level = level_of(widened(in.x[j]), offset.x[j], grids.grid[own]);
-      const Terms<float> terms = terms_of(widened(gradient.x[j]), level, grids.grid[own]);
+      const Level<float> level = level_of(widened(in[p].x[j]), offset[p].x[j], grids.grid[own]);
+      const Terms<float> terms = terms_of(widened(gradient[p].x[j]), level, grids.grid[own]);
       sum_s[own][j] += terms.s;
       sum_z[own][j] += terms.z;
-      offset.x[j] -= lr * sign(terms.dv);
+      offset[p].x[j] -= lr * sign(terms.dv);
     }
-    store_some<whole>(v + place.at(p), kHeld, offset);
+    store_some<whole>(v + place.at(p), kHeld, offset[p]);
   }
   float s[per], z[per];
 #pragma unroll

@@ -176,5 +176,11 @@ TEST_CASE("layer rules: who can load a mixture") {
   CHECK(loads("vLLM", "compressed-tensors", layers(w4, w4, w4, a4)) == "yes, with Marlin kernels");
   CHECK(loads("vLLM", "gptq", layers(w4, w4, w4, w2)) == "no, not at 2 bits");
   CHECK(loads("llama.cpp", "gguf:q4_0", layers(w4, w8, a4, plain)) == "yes, with any version");
+  const auto experts = [&](const QuantSpec& one, const QuantSpec& other) {
+    return std::vector<PlannedLayer>{{"model.layers.0.mlp.experts.0.up_proj", 256, 256, one, DType::bf16},
+                                     {"model.layers.0.mlp.experts.7.down_proj", 256, 256, other, DType::bf16}};
+  };
+  CHECK(loads("vLLM", "gptq", experts(w4, w4)).starts_with("yes"));
+  CHECK(loads("vLLM", "gptq", experts(w4, w8)) == "no, the parts of model.layers.0.mlp.experts must be quantized alike");
   CHECK(loads("TensorRT-LLM", "gptq", layers(w4, w4, w4, plain)).starts_with("no, one grid for all layers"));
 }

@@ -36,6 +36,8 @@ std::vector<EncodedTensor> empty_tensors(std::vector<TensorInfo> infos) {
 }
 
 std::string fused_name(const std::string& layer) {
+  constexpr std::string_view kExperts = ".experts.";
+  if (const std::size_t at = layer.find(kExperts); at != std::string::npos) return layer.substr(0, at + kExperts.size() - 1);
   const std::size_t dot = layer.rfind('.') + 1;
   const std::string_view last = std::string_view(layer).substr(dot);
   if (last == "q_proj" || last == "k_proj" || last == "v_proj") return layer.substr(0, dot) + "qkv_proj";

@@ -73,7 +73,8 @@ void use_float16(Json& config);
 inline i64 group_size(const QuantSpec& spec) { return spec.group > 0 ? spec.group : -1; }
 
 // Layers that engines join into one are told by the name of what they become: "model.layers.0.self_attn.q_proj" ->
-// "model.layers.0.self_attn.qkv_proj", gate_proj and up_proj -> gate_up_proj. Empty for layers that stay by themselves.
+// "model.layers.0.self_attn.qkv_proj", gate_proj and up_proj -> gate_up_proj, and all of a block's experts -> "....mlp.experts".
+// Empty for layers that stay by themselves.
 std::string fused_name(const std::string& layer);
 
 // Formats by name (export.cpp has the table). Throws Error{usage} for an unknown name, with the nearest one.

@@ -61,7 +61,7 @@ class Gptq final : public Exporter {
 
  private:
   // Layers with a grid of their own ("+:") and those left alone ("-:"), by patterns. gptqmodel looks for each layer by its name,
-  // vLLM and SGLang for what they join q, k and v, gate and up to: that name too, if all its parts are alike.
+  // vLLM and SGLang for what they join q, k and v, gate and up, or all experts to: that name too, if its parts are alike.
   Json dynamic() const {
     std::vector<std::pair<std::string, Json>> own;  // null: left alone
     for (const std::string& name : scheme_.skipped) own.emplace_back(name, Json());
@@ -77,7 +77,7 @@ class Gptq final : public Exporter {
       if (const std::string joined = fused_name(name); !joined.empty()) fused[joined].push_back(keys);
     }
     for (const auto& [name, parts] : fused) {
-      const std::size_t all = name.ends_with("qkv_proj") ? 3 : 2;
+      const std::size_t all = name.ends_with("qkv_proj") ? 3 : name.ends_with(".experts") ? parts.size() : 2;
       const bool alike = std::all_of(parts.begin(), parts.end(), [&, &p = parts](const Json& keys) { return keys == p[0]; });
       if (alike && parts.size() == all) add(name, parts[0]);
     }

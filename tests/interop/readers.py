@@ -41,13 +41,14 @@ def tensors(path):
     return {name: file.get_tensor(name) for name in file.keys()}
 
 
-def grids(path, bits, group, zero_offset):
+def grids(path, all_bits, group, zero_offset, own={}):
     """Codes, zero points and scales of every layer, from GPTQ's tensors: {layer: (codes [out,in], zero [out,in], scale [out,in])}"""
     t, found = tensors(path), {}
     for name in t:
         if not name.endswith(".qweight"):
             continue
         layer = name[:-len(".qweight")]
+        bits = next((bits for part, bits in own.items() if part in layer), all_bits)
         words = lambda x: ((x.numpy().view(np.uint32)[..., None] >> np.arange(0, 32, bits, dtype=np.uint32)) & (2**bits - 1))
         codes = words(t[name]).transpose(1, 0, 2).reshape(t[name].shape[1], -1)
         zeros = words(t[layer + ".qzeros"]).reshape(t[layer + ".qzeros"].shape[0], -1).T + zero_offset
@@ -123,6 +124,16 @@ def read_awq(path, grid):
         weights = dequantize_gemm(*(t[f"{layer}.{part}"] for part in ("qweight", "qzeros")), t[layer + ".scales"].float(), 4, 64)
         wrong += int((weights.T.numpy() != scale * (codes - zero).astype(np.float32)).sum())
     check(wrong == 0, f"auto-round's reader of AWQ dequantizes {path.name}: {len(grid)} layers, {wrong} weights differ")
+
+
+def read_gptqmodel(path, grid):
+    """Its kernel for CPUs computes in half precision: codes, zero points and scales show in the weights that it makes of them."""
+    from gptqmodel import BACKEND, GPTQModel
+    net, wrong = GPTQModel.load(str(path), backend=BACKEND.TORCH, device="cpu", dtype=torch.float16).model, 0
+    for layer, (codes, zero, scale) in grid.items():
+        wrong += int((net.get_submodule(layer).dequantize_weight().T.numpy() != (scale * (codes - zero)).astype(np.float16)).sum())
+    packed = sum(hasattr(m, "dequantize_weight") for m in net.modules())
+    check(wrong == 0 and packed == len(grid), f"gptqmodel loads {path.parent.name}/{path.name}: {packed} layers, {wrong} weights differ")
 
 
 NAMES = {"self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output",
@@ -224,6 +235,9 @@ logits = llama_logits(w4["gguf:q4_0"])
 compare("llama.cpp, q4_0", logits, transformers_logits(w4["fake"], weights_of(grid)), 0.99, 1e-3)
 same_perplexity("llama.cpp, q4_0", w4["fake"], logits, 1e-2)
 
+for form, zero_offset in (("gptq", 1), ("gptq_v2", 0)):
+    read_gptqmodel(w4[form], grids(w4[form], 4, 64, zero_offset))
+
 w8 = quantize("w8", 8, 64, False, ["gptq", "compressed-tensors", "gguf:q8_0", "fake"])
 grid = grids(w8["gptq"], 8, 64, 1)
 read_compressed(w8["compressed-tensors"], grid, 8)
@@ -235,15 +249,19 @@ same_perplexity("llama.cpp, q8_0", w8["fake"], logits, 1e-2)
 a4 = quantize("a4", 4, 64, True, ["auto_round", "gptq_v2", "awq", "compressed-tensors", "gguf:q4_1", "fake"])
 grid = grids(a4["gptq_v2"], 4, 64, 0)
 read_compressed(a4["compressed-tensors"], grid, 4)
+read_gptqmodel(a4["gptq_v2"], grid)
 read_awq(a4["awq"], grid)
 read_awq(a4["auto_round"], grid)
 read_gguf(a4["gguf:q4_1"], grid, head_dim)
 # A minimum rounded to F16 a group, and llama.cpp's own 8-bit activations: a little less agreement than above, at the same divergence.
 compare("llama.cpp, q4_1", llama_logits(a4["gguf:q4_1"]), transformers_logits(a4["fake"], weights_of(grid)), 0.98, 1e-3)
 
-w2 = quantize("w2", 2, 64, False, ["auto_round", "gptq", "compressed-tensors", "fake"])
+w2 = quantize("w2", 2, 64, False, ["auto_round", "gptq", "compressed-tensors", "gguf:q2_0", "fake"])
 reference = transformers_logits(w2["fake"])
-read_compressed(w2["compressed-tensors"], grids(w2["gptq"], 2, 64, 1), 2)
+grid = grids(w2["gptq"], 2, 64, 1)
+read_gptqmodel(w2["gptq"], grid)
+read_compressed(w2["compressed-tensors"], grid, 2)
+compare("llama.cpp, q2_0", llama_logits(w2["gguf:q2_0"]), transformers_logits(w2["fake"], grid), 0.99, 1e-3)
 compare("transformers with auto-round, auto_round at 2 bits", transformers_logits(w2["auto_round"]), reference, 0.99, 1e-3)
 
 for kind in ["q2_k", "q3_k", "q4_k", "q5_k", "q6_k"]:
@@ -251,7 +269,8 @@ for kind in ["q2_k", "q3_k", "q4_k", "q5_k", "q6_k"]:
 
 # Layers with grids of their own, and some left alone.
 mixed = {"down_proj": {"bits": 8}, "layers.2.self_attn": {"bits": 16}}
-m4 = quantize("m4", 4, 64, False, ["auto_round", "compressed-tensors", "gguf:q4_0", "fake"], mixed)
+m4 = quantize("m4", 4, 64, False, ["auto_round", "gptq", "compressed-tensors", "gguf:q4_0", "fake"], mixed)
+read_gptqmodel(m4["gptq"], grids(m4["gptq"], 4, 64, 1, {"down_proj": 8}))
 reference = transformers_logits(m4["fake"])
 compare("transformers, mixed compressed-tensors", transformers_logits(m4["compressed-tensors"]), reference, 0.99, 1e-3)
 compare("transformers with auto-round, mixed auto_round", transformers_logits(m4["auto_round"]), reference, 0.99, 1e-3)

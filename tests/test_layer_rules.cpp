@@ -121,7 +121,9 @@ TEST_CASE("layer rules: a GGUF file has a type for each grid") {
   const TempDir dir;
   const Path out = quantized(dir, "data/model", {4, 64, true},
                              R"({"down_proj": {"bits": 8}, "v_proj": {"sym": false}, "layers.0.mlp.up_proj": {"bits": 2}})",
-                             {"gguf:q4_0"});
+                             {"gguf:q4_0", "gptq_v2"});
+  convert({.input = (out / "gptq_v2").string(), .output = (dir / "later").string(), .format = "gguf:q4_0"});
+  CHECK(read_file(dir / "later" / "model.gguf", 1 << 30) == read_file(out / "gguf-q4_0" / "model.gguf", 1 << 30));
   CHECK(verify(out / "gguf-q4_0").layers == 42);
   const GgufFile file(out / "gguf-q4_0" / "model.gguf");
   const auto type = [&](const std::string& name) {

@@ -101,6 +101,8 @@ class GgufModel final : public ModelWriter {
       if (config_.tied_head && tensor.name.starts_with("lm_head.")) continue;
       if (!gguf_name(tensor.name, architecture_).empty()) copy(tensor, tensor.name, 0);
     }
+    // By name, so that a file does not depend on the format that its tensors came from.
+    std::sort(tensors.begin(), tensors.end(), [](const GgufTensor& a, const GgufTensor& b) { return a.name < b.name; });
     writer_.emplace(output_.file(kGgufFile), values, std::move(tensors));
   }
 

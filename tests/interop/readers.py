@@ -257,7 +257,7 @@ read_gguf(w4["gguf:q4_0"], grid, head_dim)
 logits = llama_logits(w4["gguf:q4_0"])
 compare("llama.cpp, q4_0", logits, transformers_logits(w4["fake"], weights_of(grid)), 0.99, 1e-3)
 same_perplexity("llama.cpp, q4_0", w4["fake"], logits, 1e-2)
-compare("llama.cpp, q4_0 as F32", llama_logits(in_f32(w4["gguf:q4_0"])), transformers_logits(w4["fake"], grid), 0.999, 1e-6)
+compare("llama.cpp, q4_0 as F32", llama_logits(in_f32(w4["gguf:q4_0"])), transformers_logits(w4["fake"], weights_of(grid)), 0.999, 1e-6)
 
 for form, zero_offset in (("gptq", 1), ("gptq_v2", 0)):
     for_gptqmodel.append((w4[form], grids(w4[form], 4, 64, zero_offset)))
@@ -285,7 +285,7 @@ reference = transformers_logits(w2["fake"])
 grid = grids(w2["gptq"], 2, 64, 1)
 for_gptqmodel.append((w2["gptq"], grid))
 read_compressed(w2["compressed-tensors"], grid, 2)
-compare("llama.cpp, q2_0", llama_logits(w2["gguf:q2_0"]), transformers_logits(w2["fake"], grid), 0.98, 1e-3)
+compare("llama.cpp, q2_0", llama_logits(w2["gguf:q2_0"]), transformers_logits(w2["fake"], weights_of(grid)), 0.98, 1e-3)
 compare("transformers with auto-round, auto_round at 2 bits", transformers_logits(w2["auto_round"]), reference, 0.99, 1e-3)
 
 for kind in ["q2_k", "q3_k", "q4_k", "q5_k", "q6_k"]:

@@ -1,10 +1,11 @@
 // Quantize-dequantize: its gradients against dual numbers, its corner cases by example, its integers against the peer's.
 #include <doctest/doctest.h>
 
-#include <cstring>
+#include <algorithm>
 #include <limits>
 #include <map>
 #include <set>
+#include <span>
 
 #include "io/safetensors.h"
 #include "ops/cpu/select.h"
@@ -32,9 +33,10 @@ float as_f16(double x) { return static_cast<float>(f16(static_cast<float>(x))); 
 
 std::vector<int> ints(const std::vector<u8>& codes) { return {codes.begin(), codes.end()}; }
 
+// To the bit.
 template <class V>
 bool same(const V& a, const V& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(a[0])) == 0;
+  return std::ranges::equal(std::as_bytes(std::span(a)), std::as_bytes(std::span(b)));
 }
 
 }  // namespace

@@ -28,7 +28,7 @@ OBJECTS  := $(SOURCES:%.cpp=$(BUILD)/%.o) $(ISAS:%=$(BUILD)/src/ops/cpu/isa_%.o)
 # The GPU backend is built in where nvcc is found, unless CUDA=0. ARCH=sm_90: for one kind of card alone, quicker to build.
 CUDA_OBJECTS := $(patsubst %.cu,$(BUILD)/%.o,$(wildcard cuda/*.cu))
 GPUS     := $(if $(ARCH),-arch=$(ARCH),$(foreach g,80 89 90,-gencode arch=compute_$g,code=sm_$g) -gencode arch=compute_90,code=compute_90)
-NVFLAGS  := -std=c++20 -O3 $(GPUS) -ccbin $(CXX) --expt-relaxed-constexpr -DSIGNROUND_ISA=cuda -Isrc -I. -MMD -MP \
+NVFLAGS   = -std=c++20 -O3 $(GPUS) -ccbin $(CXX) --expt-relaxed-constexpr -DSIGNROUND_ISA=cuda -Isrc -I. -MMD -MP \
             -Werror all-warnings -Xcompiler -Wall,-Wextra,-pthread
 ifneq ($(CUDA),0)
 OBJECTS  += $(CUDA_OBJECTS)
@@ -101,6 +101,7 @@ $(BUILD)/%.o: %.cu
 	@mkdir -p $(@D)
 	$(NVCC) $(NVFLAGS) -c $< -o $@
 $(BUILD)/cuda/qdq.o $(BUILD)/cuda/qdq_super.o: NVFLAGS += -fmad=false  # as -ffp-contract=off above
+$(BUILD)/cuda/hopper_%.o: GPUS := -gencode arch=compute_90a,code=sm_90a  # its own instructions: for it alone
 cuda: $(CUDA_OBJECTS)         ## the GPU backend alone (needs nvcc)
 
 lint:                         ## file lengths, include directions, words that mark unfinished work

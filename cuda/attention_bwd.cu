@@ -5,6 +5,7 @@
 // Either way owners are rows of the tile of scores (transposed in the first case), so that what a warp computed is the left
 // factor of its next product as it is. A step's tiles arrive while those of the step before are multiplied.
 #include "cuda/attention_tiles.cuh"
+#include "cuda/hopper_attention.h"
 
 namespace signround::cuda {
 namespace {
@@ -271,10 +272,12 @@ template <>
 void attention_backward(cudaStream_t stream, bfloat* dq, bfloat* dk, bfloat* dv, Acc acc_q, Acc acc_k, Acc acc_v, float* delta,
                         const bfloat* dout, const bfloat* q, const bfloat* k, const bfloat* v, const bfloat* o, const float* lse,
                         const AttentionShape& shape) {
+  compute_delta(stream, delta, dout, o, shape);
+  if (hopper_attends(shape))
+    return hopper_attention_backward(stream, dq, dk, dv, acc_q, acc_k, acc_v, delta, dout, q, k, v, lse, shape);
   with_head_dim(shape.head_dim, [&](auto D) {
     using Keys = KeyTiles<D()>;
     using Queries = QueryTiles<D()>;
-    compute_delta(stream, delta, dout, o, shape);
     const unsigned key_blocks = tasks(divide_up(shape.tokens, Keys::kKeys), shape.kv_heads, shape.batch);
     const auto launch_keys = [&](auto kernel) {
       launch(kernel, key_blocks, kTileThreads, Keys::kBytes, stream, dk, dv, acc_k == Acc::add, acc_v == Acc::add, dout, q, k, v,

@@ -3,18 +3,10 @@
 //   s = q k^T,   m' = max(m, s),   p = exp(s - m'),   l = l exp(m - m') + sum p,   o = o exp(m - m') + p v
 //   o /= l,   lse = m + log l
 #include "cuda/attention_tiles.cuh"
+#include "cuda/hopper_attention.h"
 
 namespace signround::cuda {
 namespace {
-
-__device__ inline float quad_max(float x) {
-  x = fmaxf(x, __shfl_xor_sync(~0u, x, 1));
-  return fmaxf(x, __shfl_xor_sync(~0u, x, 2));
-}
-__device__ inline float quad_sum(float x) {
-  x += __shfl_xor_sync(~0u, x, 1);
-  return x + __shfl_xor_sync(~0u, x, 2);
-}
 
 template <int D>
 struct ForwardTiles {
@@ -156,6 +148,7 @@ template <>
 void attention_forward(cudaStream_t stream, bfloat* o, float* lse, const bfloat* q, const bfloat* k, const bfloat* v,
                        const AttentionShape& shape) {
   check(shape.scale > 0, ErrorKind::bug, "attention: the scale has to be positive");
+  if (hopper_attends(shape)) return hopper_attention_forward(stream, o, lse, q, k, v, shape);
   with_head_dim(shape.head_dim, [&](auto D) {
     using Size = ForwardTiles<D()>;
     const unsigned blocks = tasks(divide_up(shape.tokens, Size::kQueries), shape.heads, shape.batch);

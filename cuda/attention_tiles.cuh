@@ -42,10 +42,11 @@ struct Heads {
 struct Task {
   int tile, head;
   i64 sequence;
-  __device__ Task(int tiles, int heads, i64 sequences) {
+  __device__ Task(int tiles, int heads, i64 sequences) : Task(blockIdx.x, tiles, heads, sequences) {}
+  __device__ Task(i64 index, int tiles, int heads, i64 sequences) {
     constexpr i64 kTogether = 16;
-    const i64 pairs = sequences * heads, first = blockIdx.x / (kTogether * tiles) * kTogether;
-    const i64 together = min(kTogether, pairs - first), rest = blockIdx.x - first * tiles, pair = first + rest % together;
+    const i64 pairs = sequences * heads, first = index / (kTogether * tiles) * kTogether;
+    const i64 together = min(kTogether, pairs - first), rest = index - first * tiles, pair = first + rest % together;
     tile = static_cast<int>(rest / together), head = static_cast<int>(pair % heads), sequence = pair / heads;
   }
 };
@@ -217,6 +218,16 @@ __device__ inline void write_rows(bfloat* to, i64 stride, bool add, int first, i
         if (column < d) accumulate<2>(to + row * stride + column, add, [&](int x) { return c[m][n][2 * half + x] * f; });
       }
     }
+}
+
+// Of the four threads that hold a row of a product.
+__device__ inline float quad_max(float x) {
+  x = fmaxf(x, __shfl_xor_sync(~0u, x, 1));
+  return fmaxf(x, __shfl_xor_sync(~0u, x, 2));
+}
+__device__ inline float quad_sum(float x) {
+  x += __shfl_xor_sync(~0u, x, 1);
+  return x + __shfl_xor_sync(~0u, x, 2);
 }
 
 __device__ inline float exp2_fast(float x) {

@@ -110,7 +110,7 @@ TEST_CASE("cuda: linear") {
 TEST_CASE("cuda: attention") {
   if (absent()) return;
   const AttentionShape base{.batch = 2, .tokens = 77, .heads = 4, .kv_heads = 2, .head_dim = 64, .scale = 0.125f};
-  std::vector<AttentionShape> shapes(8, base);
+  std::vector<AttentionShape> shapes(13, base);
   shapes[1].causal = false;
   shapes[2].window = 19;
   shapes[3].softcap = 2;
@@ -118,6 +118,12 @@ TEST_CASE("cuda: attention") {
   shapes[5].tokens = 1, shapes[5].kv_heads = 4;
   shapes[6].head_dim = 80, shapes[6].tokens = 128;
   shapes[7].head_dim = 96, shapes[7].window = 40, shapes[7].softcap = 3, shapes[7].kv_heads = 1;
+  // Several tiles of each kind, and more of them than a GPU has multiprocessors.
+  shapes[8].tokens = 517, shapes[8].batch = 1;
+  shapes[9].tokens = 517, shapes[9].batch = 1, shapes[9].head_dim = 128, shapes[9].window = 150;
+  shapes[10].tokens = 130, shapes[10].batch = 10, shapes[10].heads = 8, shapes[10].kv_heads = 8;
+  shapes[11] = shapes[10], shapes[11].head_dim = 128, shapes[11].kv_heads = 4;
+  shapes[12].tokens = 333, shapes[12].head_dim = 128, shapes[12].causal = false;
   for (const AttentionShape& s : shapes)
     for (Acc acc : {Acc::set, Acc::add}) {
       const i64 rows = s.batch * s.tokens, qc = s.heads * s.head_dim, kc = s.kv_heads * s.head_dim;

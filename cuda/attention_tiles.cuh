@@ -42,11 +42,10 @@ struct Heads {
 struct Task {
   int tile, head;
   i64 sequence;
-  __device__ Task(int tiles, int heads, i64 sequences) : Task(blockIdx.x, tiles, heads, sequences) {}
-  __device__ Task(i64 index, int tiles, int heads, i64 sequences) {
+  __device__ Task(int tiles, int heads, i64 sequences) {
     constexpr i64 kTogether = 16;
-    const i64 pairs = sequences * heads, first = index / (kTogether * tiles) * kTogether;
-    const i64 together = min(kTogether, pairs - first), rest = index - first * tiles, pair = first + rest % together;
+    const i64 pairs = sequences * heads, first = blockIdx.x / (kTogether * tiles) * kTogether;
+    const i64 together = min(kTogether, pairs - first), rest = blockIdx.x - first * tiles, pair = first + rest % together;
     tile = static_cast<int>(rest / together), head = static_cast<int>(pair % heads), sequence = pair / heads;
   }
 };

@@ -207,15 +207,19 @@ void CudaBackend::fill(Tensor dst, float value) {
 void CudaBackend::aside(const std::function<void()>& body) {
   cuda_check(cudaEventRecord(forked_, stream_), "aside");
   cuda_check(cudaStreamWaitEvent(side_, forked_), "aside");
-  std::swap(stream_, side_);
+  const auto change_sides = [&] {
+    std::swap(stream_, side_);
+    aside_ = !aside_;
+  };
+  change_sides();
   try {
     body();
   } catch (...) {
-    std::swap(stream_, side_);
+    change_sides();
     throw;
   }
   cuda_check(cudaEventRecord(joined_, stream_), "aside");
-  std::swap(stream_, side_);
+  change_sides();
 }
 
 void CudaBackend::rejoin() { cuda_check(cudaStreamWaitEvent(stream_, joined_), "rejoin"); }

@@ -121,6 +121,7 @@ class CudaBackend final : public Backend {
   Pinned pinned_;
   cudaStream_t stream_ = nullptr, side_ = nullptr;
   cudaEvent_t forked_ = nullptr, joined_ = nullptr;  // where side_ starts, where it ends
+  bool aside_ = false;                               // what is issued now runs beside other things
   void* staging_[2] = {};        // pinned
   cudaEvent_t events_[2] = {};   // when a staging buffer, or a stretch of repeat(), is done with
   Faults* faults_ = nullptr;     // on the device

@@ -16,13 +16,21 @@ CUtensorMap tensor_map(const bfloat* data, const AttentionShape& shape, i64 head
 // One block a multiprocessor: the number of these, or of tiles if there are fewer.
 unsigned standing_blocks(i64 tiles);
 
-// A tile of queries of one head, and the keys that these see.
+// The index of a block's work in its round, of all works sorted by size: dealt out in turn, from the first block to the last and
+// then back, so that all have about as much to do.
+__device__ inline i64 dealt(int round) {
+  const int place = round % 2 == 0 ? blockIdx.x : gridDim.x - 1 - blockIdx.x;
+  return static_cast<i64>(round) * gridDim.x + place;
+}
+
+// A tile of queries of one head, and the keys that these see. The last queries see most keys and come first.
 struct QueryWork {
   int head, kv_head, sequence, q0, begin, end;  // begin: of the first key's tile
   __device__ QueryWork(const Heads& h, i64 index, int tiles, int queries, int keys, i64 sequences) {
-    const Task task(index, tiles, h.heads, sequences);
-    head = task.head, kv_head = h.kv_of(head), sequence = static_cast<int>(task.sequence);
-    q0 = (tiles - 1 - task.tile) * queries;  // the last queries see most keys
+    const i64 pairs = sequences * h.heads;
+    head = static_cast<int>(index % pairs) % h.heads, kv_head = h.kv_of(head);
+    sequence = static_cast<int>(index % pairs) / h.heads;
+    q0 = (tiles - 1 - static_cast<int>(index / pairs)) * queries;
     begin = h.visible.low(q0) / keys * keys;
     end = h.visible.high(min(q0 + queries, h.visible.tokens) - 1);
   }

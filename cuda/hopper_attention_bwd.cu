@@ -10,13 +10,21 @@ namespace {
 inline constexpr int kOwnerGroups = 2, kOwners = 64 * kOwnerGroups;  // warpgroups that multiply, and their rows
 inline constexpr int kBackwardThreads = (kOwnerGroups + 1) * kWarpgroup, kBackwardWarps = 4 * kOwnerGroups;
 
-// Scores s and products dp = do v^T -> p, and ds in dp's place. lse(n, x) in base 2, delta(n, x): of an element's query.
-template <int N8, class F, class Hidden>
-__device__ inline void probabilities(float (&s)[N8][4], float unit, F lse, bool masked, Hidden hidden) {
+// Scores s -> p = exp2(unit s - lse), then products dp = do v^T -> ds. lse(n, x) in base 2, delta(n, x): of an element's query.
+template <int N8, class F>
+__device__ inline void probabilities(float (&s)[N8][4], float unit, F lse) {
 #pragma unroll
   for (int n = 0; n < N8; ++n)
 #pragma unroll
-    for (int x = 0; x < 4; ++x) s[n][x] = masked && hidden(n, x) ? 0 : exp2_fast(s[n][x] * unit - lse(n, x));
+    for (int x = 0; x < 4; ++x) s[n][x] = exp2_fast(s[n][x] * unit - lse(n, x));
+}
+template <int N8, class F>
+__device__ inline void hide(float (&p)[N8][4], F visible) {
+#pragma unroll
+  for (int n = 0; n < N8; ++n)
+#pragma unroll
+    for (int x = 0; x < 4; ++x)
+      if (!visible(n, x)) p[n][x] = 0;
 }
 template <int N8, class F>
 __device__ inline void score_gradients(float (&dp)[N8][4], const float (&p)[N8][4], F delta) {
@@ -31,6 +39,8 @@ __device__ inline void pack(unsigned (&to)[N8 / 2][4], const float (&from)[N8][4
   for (int k = 0; k < N8 / 2; ++k) as_factor(to[k], from[2 * k], from[2 * k + 1]);
 }
 
+__device__ inline float one_of(float2 two, int x) { return x % 2 == 0 ? two.x : two.y; }
+
 // ---- dk, dv: a block owns a tile of keys; queries pass by.
 
 template <int D>
@@ -43,12 +53,14 @@ struct KeyTiles {
   static constexpr int kBytes = kTileSlack + kTiles + Ring<1>::kBytes + Ring<kStages>::kBytes;
 };
 
-// A tile of keys of one KV head, and the steps in which queries pass by: tile for tile, of one query head after another.
+// A tile of keys of one KV head, and the steps in which queries pass by: tile for tile, of one query head after another. The
+// first keys are seen by most queries and come first.
 struct KeyWork {
   int kv_head, sequence, k0, begin, tiles, steps;
-  __device__ KeyWork(const Heads& h, i64 index, int key_tiles, int queries, i64 sequences) {
-    const Task task(index, key_tiles, h.kv_heads, sequences);
-    kv_head = task.head, sequence = static_cast<int>(task.sequence), k0 = task.tile * kOwners;  // first keys: seen by most
+  __device__ KeyWork(const Heads& h, i64 index, int queries, i64 sequences) {
+    const i64 pairs = sequences * h.kv_heads;
+    kv_head = static_cast<int>(index % pairs) % h.kv_heads, sequence = static_cast<int>(index % pairs) / h.kv_heads;
+    k0 = static_cast<int>(index / pairs) * kOwners;
     begin = h.visible.causal ? k0 / queries * queries : 0;
     const int tokens = h.visible.tokens, end = h.visible.window > 0 ? min(tokens, k0 + kOwners - 1 + h.visible.window) : tokens;
     tiles = (end - begin + queries - 1) / queries, steps = h.heads / h.kv_heads * tiles;
@@ -84,8 +96,8 @@ __global__ __launch_bounds__(kBackwardThreads, 1) void key_kernel(
   if (threadIdx.x < kWarpgroup) {
     give_registers<24>();
     if (threadIdx.x < kWarp) {
-      for (i64 index = blockIdx.x; index < works; index += gridDim.x, ++round) {
-        const KeyWork work(h, index, tiles, kQueries, sequences);
+      for (i64 index; (index = dealt(round)) < works; ++round) {
+        const KeyWork work(h, index, kQueries, sequences);
         owned.await_empty(round);
         if (lane() == 0) {
           arrive_expecting(owned.full_at(round), 2 * Size::kOwnBytes);
@@ -94,6 +106,14 @@ __global__ __launch_bounds__(kBackwardThreads, 1) void key_kernel(
         }
         for (int step = 0; step < work.steps; ++step, ++n) {
           const int head = work.head(h, step), i0 = work.query(step, kQueries);
+          // On their way while the place is still in use. What is not there gets p = exp2(-inf) = 0.
+          float read_lse[kQueries / kWarp], read_delta[kQueries / kWarp];
+#pragma unroll
+          for (int i = 0; i < kQueries / kWarp; ++i) {
+            const int query = i0 + i * kWarp + lane();
+            const i64 at = (static_cast<i64>(work.sequence) * tokens + query) * h.heads + head;
+            read_lse[i] = query < tokens ? lse[at] * kLog2e : INFINITY, read_delta[i] = query < tokens ? delta[at] : 0;
+          }
           passing.await_empty(n);
           if (lane() == 0) {
             copy_tile<D>(stage_at(n), q_map, kQueries, head, i0, work.sequence, passing.full_at(n));
@@ -101,12 +121,8 @@ __global__ __launch_bounds__(kBackwardThreads, 1) void key_kernel(
           }
           float* const to = statistics_of(n);
 #pragma unroll
-          for (int i = lane(); i < kQueries; i += kWarp) {
-            const bool there = i0 + i < tokens;  // what is not there has p = exp2(-inf) = 0
-            const i64 at = (static_cast<i64>(work.sequence) * tokens + i0 + i) * h.heads + head;
-            to[i] = there ? lse[at] * kLog2e : INFINITY;
-            to[kQueries + i] = there ? delta[at] : 0;
-          }
+          for (int i = 0; i < kQueries / kWarp; ++i)
+            to[i * kWarp + lane()] = read_lse[i], to[kQueries + i * kWarp + lane()] = read_delta[i];
           if (lane() == 0) arrive_expecting(passing.full_at(n), Size::kStage);
           else arrive(passing.full_at(n));
         }
@@ -117,8 +133,8 @@ __global__ __launch_bounds__(kBackwardThreads, 1) void key_kernel(
     const float unit = h.scale * kLog2e;
     const int group = static_cast<int>(threadIdx.x) / kWarpgroup - 1;
     const int warp_row = static_cast<int>(threadIdx.x) % kWarpgroup / kWarp * 16;
-    for (i64 index = blockIdx.x; index < works; index += gridDim.x, ++round) {
-      const KeyWork work(h, index, tiles, kQueries, sequences);
+    for (i64 index; (index = dealt(round)) < works; ++round) {
+      const KeyWork work(h, index, kQueries, sequences);
       const int k0 = work.k0 + 64 * group, row = k0 + warp_row;
       Tile<1, D> sum_k, sum_v;
       clear(sum_k), clear(sum_v);
@@ -129,7 +145,7 @@ __global__ __launch_bounds__(kBackwardThreads, 1) void key_kernel(
         const bool unseen = h.visible.causal && i0 + kQueries <= k0;  // by any of these queries
         if (!unseen) {
           const unsigned qs = stage_at(n), os = qs + Size::kQueryBytes;
-          const float* const of = statistics_of(n);
+          const float2* const of = reinterpret_cast<const float2*>(statistics_of(n));  // two neighbouring queries' at a time
           Sums<kQueries> s, dp;
           unsigned p[kQueries / 16][4], ds[kQueries / 16][4];
           products_begin();
@@ -138,14 +154,15 @@ __global__ __launch_bounds__(kBackwardThreads, 1) void key_kernel(
           multiply_tiles<D, kQueries>(dp, vs, kOwners, 64 * group, os);
           products_issued();
           products_done<1>(s);
-          probabilities(s, unit, [&](int c, int x) { return of[tile_column(c, x)]; }, !h.visible.all(i0, kQueries, k0, 64),
-                        [&](int c, int x) { return !h.visible.sees(i0 + tile_column(c, x), row + tile_row(0, x)); });
+          probabilities(s, unit, [&](int c, int x) { return one_of(of[tile_column(c, 0) / 2], x); });
+          if (!h.visible.all(i0, kQueries, k0, 64))
+            hide(s, [&](int c, int x) { return h.visible.sees(i0 + tile_column(c, x), row + tile_row(0, x)); });
           pack(p, s);
           products_done<0>(dp);
           products_begin();
           multiply_scores<D, kQueries / 8>(sum_v[0], p, os, 1);
           products_issued();
-          score_gradients(dp, s, [&](int c, int x) { return of[kQueries + tile_column(c, x)]; });
+          score_gradients(dp, s, [&](int c, int x) { return one_of(of[(kQueries + tile_column(c, 0)) / 2], x); });
           pack(ds, dp);
           products_begin();
           multiply_scores<D, kQueries / 8>(sum_k[0], ds, qs, 1);
@@ -199,7 +216,7 @@ __global__ __launch_bounds__(kBackwardThreads, 1) void query_kernel(
   if (threadIdx.x < kWarpgroup) {
     give_registers<24>();
     if (threadIdx.x == 0) {
-      for (i64 index = blockIdx.x; index < works; index += gridDim.x, ++round) {
+      for (i64 index; (index = dealt(round)) < works; ++round) {
         const QueryWork work(h, index, tiles, kOwners, kKeys, sequences);
         owned.await_empty(round);
         arrive_expecting(owned.full_at(round), 2 * Size::kOwnBytes);
@@ -218,7 +235,7 @@ __global__ __launch_bounds__(kBackwardThreads, 1) void query_kernel(
     const float unit = h.scale * kLog2e;
     const int group = static_cast<int>(threadIdx.x) / kWarpgroup - 1;
     const int warp_row = static_cast<int>(threadIdx.x) % kWarpgroup / kWarp * 16;
-    for (i64 index = blockIdx.x; index < works; index += gridDim.x, ++round) {
+    for (i64 index; (index = dealt(round)) < works; ++round) {
       const QueryWork work(h, index, tiles, kOwners, kKeys, sequences);
       const int q0 = work.q0 + 64 * group, row = q0 + warp_row;
       const int end = q0 < tokens ? h.visible.high(min(q0 + 64, tokens) - 1) : work.begin, begin = h.visible.low(q0);
@@ -244,8 +261,9 @@ __global__ __launch_bounds__(kBackwardThreads, 1) void query_kernel(
           multiply_tiles<D, kKeys>(dp, os, kOwners, 64 * group, vs);
           products_issued();
           products_done<1>(s);
-          probabilities(s, unit, [&](int, int x) { return row_lse[x / 2]; }, !h.visible.all(q0, 64, k0, kKeys),
-                        [&](int c, int x) { return !h.visible.sees(row + tile_row(0, x), k0 + tile_column(c, x)); });
+          probabilities(s, unit, [&](int, int x) { return row_lse[x / 2]; });
+          if (!h.visible.all(q0, 64, k0, kKeys))
+            hide(s, [&](int c, int x) { return h.visible.sees(row + tile_row(0, x), k0 + tile_column(c, x)); });
           products_done<0>(dp);
           score_gradients(dp, s, [&](int, int x) { return row_delta[x / 2]; });
           pack(ds, dp);

@@ -87,7 +87,7 @@ __global__ __launch_bounds__(ForwardTiles<D>::kThreads, 1) void forward_kernel(
   if (threadIdx.x < kWarpgroup) {
     give_registers<24>();
     if (threadIdx.x == 0) {
-      for (i64 index = blockIdx.x; index < works; index += gridDim.x, ++round) {
+      for (i64 index; (index = dealt(round)) < works; ++round) {
         const QueryWork work(h, index, tiles, kQueries, kKeys, sequences);
         queries.await_empty(round);
         arrive_expecting(queries.full_at(round), Size::kQueryBytes);
@@ -107,7 +107,7 @@ __global__ __launch_bounds__(ForwardTiles<D>::kThreads, 1) void forward_kernel(
     const float unit = h.scale * kLog2e;
     const int group = static_cast<int>(threadIdx.x) / kWarpgroup - 1;
     const int warp_row = static_cast<int>(threadIdx.x) % kWarpgroup / kWarp * 16;
-    for (i64 index = blockIdx.x; index < works; index += gridDim.x, ++round) {
+    for (i64 index; (index = dealt(round)) < works; ++round) {
       const QueryWork work(h, index, tiles, kQueries, kKeys, sequences);
       // The warpgroup's own rows, and the keys that these see; other tiles it only lets pass.
       const int q0 = work.q0 + 64 * group, row = q0 + warp_row;

@@ -13,19 +13,41 @@ Counters* counters(const TuningState& state) {
   return static_cast<Counters*>(state.counters.data);
 }
 
+// to[i] = f(from[i]) for V elements at a time, by all threads of the grid's first dimension; several reads are under way at once.
+template <int V, class To, class From>
+__device__ inline void move(To* __restrict__ to, const From* __restrict__ from, i64 n) {
+  constexpr int kDepth = 4;
+  const i64 step = static_cast<i64>(gridDim.x) * blockDim.x * V;
+  for (i64 first = global_thread() * V; first < n; first += kDepth * step) {
+    Pack<From, V> in[kDepth];
+#pragma unroll
+    for (int k = 0; k < kDepth; ++k)
+      if (first + k * step < n) in[k] = load<V>(from + first + k * step);
+#pragma unroll
+    for (int k = 0; k < kDepth; ++k)
+      if (first + k * step < n) {
+        Pack<To, V> out;
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          if constexpr (std::is_same_v<To, From>) out.x[v] = in[k].x[v];
+          else out.x[v] = narrowed<To>(widened(in[k].x[v]));
+        }
+        store<V>(to + first + k * step, out);
+      }
+  }
+}
+
 // y[b] = cache[order[micro * B + b]], a sample being `sample` elements; b is the grid's second dimension.
 template <int V, class T, class C>
 __global__ void gather_kernel(T* y, const C* cache, i64 sample, i64 samples, const i32* order, i64 orders, const Counters* now,
                               Faults* faults) {
-  const i64 i = global_thread() * V, at = static_cast<i64>(now->micro) * gridDim.y + blockIdx.y;
-  if (i >= sample) return;
+  const i64 at = static_cast<i64>(now->micro) * gridDim.y + blockIdx.y;
   const i32 from = at >= 0 && at < orders ? order[at] : -1;
   if (from < 0 || from >= samples) {
-    if (i == 0) report(faults, Fault::sample, at, from);
+    if (global_thread() == 0) report(faults, Fault::sample, at, from);
     return;
   }
-  const Pack<C, V> in = load<V>(cache + from * sample + i);
-  accumulate<V>(y + blockIdx.y * sample + i, false, [&](int v) { return widened(in.x[v]); });
+  move<V>(y + blockIdx.y * sample, cache + from * sample, sample);
 }
 
 // The first of equal losses stays the best; NaN never is.
@@ -40,9 +62,7 @@ __global__ void judge_kernel(const float* loss, i64 steps, float* best, Counters
 
 template <int V>
 __global__ void keep_kernel(u8* to, const u8* from, i64 bytes, const Counters* now) {
-  const i64 i = global_thread() * V;
-  if (now->is_best == 0 || i >= bytes) return;
-  store<V>(to + i, load<V>(from + i));
+  if (now->is_best != 0) move<V>(to, from, bytes);
 }
 
 __global__ void count_kernel(i32* counter) { ++*counter; }
@@ -56,7 +76,10 @@ void CudaBackend::gather(Tensor y, Tensor cache, i64 tokens, const TuningState& 
     with_type(cache, [&]<class C>(const C* from) {
       using Narrow = std::conditional_t<sizeof(T) < sizeof(C), T, C>;
       with_width<Narrow>(sample, {y.data, from}, [&](auto V) {
-        const dim3 grid(blocks_for(divide_up(sample, V)), static_cast<unsigned>(batch));
+        // Aside it must leave room for the kernels that it runs beside: what a bus delivers, a few blocks can ask for.
+        constexpr unsigned kBlocksAside = 4;
+        const unsigned blocks = blocks_for(divide_up(sample, V));
+        const dim3 grid(aside_ ? std::min(kBlocksAside, blocks) : blocks, static_cast<unsigned>(batch));
         gather_kernel<V><<<grid, kBlock, 0, stream_>>>(y.as<T>(), from, sample, samples, state.order.as<i32>(),
                                                        state.order.size(), counters(state), faults_);
       });
@@ -78,10 +101,13 @@ void CudaBackend::judge(const TuningState& state) {
 void CudaBackend::keep_if_best(Tensor dst, Tensor src, const TuningState& state) {
   fits(dst.size() == src.size() && dst.dtype == src.dtype, "keep_if_best");
   const i64 bytes = src.bytes();
+  if (bytes == 0) return;
+  constexpr unsigned kBlocks = 2048;  // enough to fill a GPU, few enough to cost nothing where there is nothing to keep
   const auto *from = static_cast<const u8*>(src.data);
   auto *to = static_cast<u8*>(dst.data);
   with_width<u8>(bytes, {to, from}, [&](auto V) {
-    keep_kernel<V><<<blocks_for(divide_up(bytes, V)), kBlock, 0, stream_>>>(to, from, bytes, counters(state));
+    const unsigned blocks = std::min(kBlocks, blocks_for(divide_up(bytes, V)));
+    keep_kernel<V><<<blocks, kBlock, 0, stream_>>>(to, from, bytes, counters(state));
   });
   launched("keep_if_best");
 }

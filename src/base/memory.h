@@ -48,12 +48,15 @@ class Buffer {
   i64 bytes_ = 0;
 };
 
-// Bump allocation over one Buffer. A default-made Arena only measures: run the same take() calls on it first, then on one of
-// measured.used() bytes, and the program knows what it needs before it starts.
+// Bump allocation over one Buffer, or over memory that someone else owns. A default-made Arena only measures: run the same take()
+// calls on it first, then on one of measured.used() bytes, and the program knows what it needs before it starts.
 class Arena {
  public:
   Arena() = default;
-  Arena(Allocator& owner, i64 bytes, std::string_view what) : buffer_(owner, bytes, what), measuring_(false) {}
+  Arena(Allocator& owner, i64 bytes, std::string_view what)
+      : buffer_(owner, bytes, what), data_(static_cast<char*>(buffer_.data())), bytes_(bytes), measuring_(false) {}
+  // Null: measures.
+  Arena(void* data, i64 bytes) : data_(static_cast<char*>(data)), bytes_(bytes), measuring_(data == nullptr) {}
 
   Tensor take(DType dtype, std::initializer_list<i64> dims) {
     Tensor t{nullptr, dtype, 0, {}};
@@ -65,15 +68,16 @@ class Arena {
     const i64 at = used_;
     used_ += aligned(bytes);
     if (measuring_) return nullptr;
-    check(used_ <= buffer_.bytes(), ErrorKind::bug, "arena of ", buffer_.bytes(), " bytes asked for ", used_);
-    return static_cast<char*>(buffer_.data()) + at;
+    check(used_ <= bytes_, ErrorKind::bug, "arena of ", bytes_, " bytes asked for ", used_);
+    return data_ + at;
   }
   i64 used() const { return used_; }
   void rewind(i64 to = 0) { used_ = to; }
 
  private:
   Buffer buffer_;
-  i64 used_ = 0;
+  char* data_ = nullptr;
+  i64 bytes_ = 0, used_ = 0;
   bool measuring_ = true;
 };
 

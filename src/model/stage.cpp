@@ -18,8 +18,8 @@ Stage::Stage(Arena& arena, Backend& backend, const WeightSource& source, Program
   for (const RopeTable& table : program_.rope_tables)
     rope_tables_.push_back(arena.take(DType::f32, {options.tokens, 2 * static_cast<i64>(table.inv_freq.size())}));
   plan_ = make_plan(program_, options);
-  void* memory = arena.take_bytes(plan_.bytes);
-  if (memory) executor_ = std::make_unique<Executor>(backend_, program_, plan_, memory, weights_, rope_tables_);
+  scratch_ = arena.take_bytes(plan_.bytes);
+  if (scratch_) executor_ = std::make_unique<Executor>(backend_, program_, plan_, scratch_, weights_, rope_tables_);
 }
 
 void Stage::load(bool refuse_nonfinite) const {

@@ -21,6 +21,8 @@ class Stage {
   const Program& program() const { return program_; }
   const Plan& plan() const { return plan_; }
   const std::vector<Tensor>& weights() const { return weights_; }
+  // Memory of activations and gradients: anyone's between runs. Its bytes are plan().bytes.
+  void* scratch() const { return scratch_; }
 
  private:
   Backend& backend_;
@@ -28,6 +30,7 @@ class Stage {
   Program program_;
   Plan plan_;
   std::vector<Tensor> weights_, rope_tables_;
+  void* scratch_ = nullptr;
   std::unique_ptr<Executor> executor_;
 };
 

@@ -160,7 +160,8 @@ BenchReport bench(const BenchOptions& options) {
   const std::unique_ptr<Backend> backend = make_backend(run.device, run.precision, run.graph);
   const RandomWeights source;
   const TuneOptions tune{.steps = run.iters, .batch = run.batch_size, .accumulate = run.accumulate, .tokens = run.seqlen,
-                         .lr = 1 / static_cast<double>(run.iters), .minmax_lr = 1 / static_cast<double>(run.iters)};
+                         .lr = 1 / static_cast<double>(run.iters), .minmax_lr = 1 / static_cast<double>(run.iters),
+                         .early_targets = run.memory != Memory::least};
   const Program program = family_of(config).block(config, 0);
   std::vector<QuantSpec> specs;
   for (const WeightRef& w : program.weights) specs.push_back(w.linear ? run.spec : QuantSpec{.bits = 16});

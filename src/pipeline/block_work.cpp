@@ -37,12 +37,19 @@ BlockWork::BlockWork(Arena& arena, Arena& snapshots, Backend& backend, const Wei
     offset |= specs[i].two_levels() && !specs[i].symmetric;
   });
   const Slot& output = program.slots[static_cast<size_t>(program.output)];
-  if (tune.steps > 0) wanted_ = arena.take(backend.activation_type(), {tune.batch * tune.tokens, output.cols});
-  grid_.codes = arena.take(DType::u8, {weights});
-  grid_.scale = arena.take(DType::f16, {scales});
-  grid_.zero = arena.take(DType::u8, {groups});
-  if (two_levels) grid_.factor = arena.take(DType::i8, {groups});
-  if (offset) grid_.offset = arena.take(DType::f16, {scales});
+  if (tune.steps > 0 && tune.early_targets)
+    wanted_ = arena.take(backend.activation_type(), {tune.batch * tune.tokens, output.cols});
+  const auto place_grid = [&](Arena& in) {
+    grid_.codes = in.take(DType::u8, {weights});
+    grid_.scale = in.take(DType::f16, {scales});
+    grid_.zero = in.take(DType::u8, {groups});
+    if (two_levels) grid_.factor = in.take(DType::i8, {groups});
+    if (offset) grid_.offset = in.take(DType::f16, {scales});
+  };
+  Arena measure;
+  place_grid(measure);
+  Arena scratch(stage_.scratch(), plan().bytes);
+  place_grid(measure.used() <= plan().bytes ? scratch : arena);
 }
 
 TuneResult BlockWork::tune(Tensor inputs, Tensor targets, Sampler& sampler, const std::function<void(i64)>& issued) const {
@@ -72,7 +79,7 @@ QuantizedLinear BlockWork::codes_of(size_t weight, const std::string& name, i64 
   return layer;
 }
 
-void BlockWork::each_layer(const std::function<void(const QuantizedLinear&)>& take) const {
+void BlockWork::each_layer(const std::function<void(QuantizedLinear)>& take) const {
   quant_.each([&](size_t i) {
     const WeightRef& ref = stage_.program().weights[i];
     const std::vector<std::string> names = stage_.program().layer_names(ref);

@@ -22,7 +22,7 @@ class BlockWork {
   // wq of the learned parameters, for runs of executor().
   void quantize() const { quant_.quantize(backend_, executor()); }
   // The integers of every quantized layer, one after another.
-  void each_layer(const std::function<void(const QuantizedLinear&)>& take) const;
+  void each_layer(const std::function<void(QuantizedLinear)>& take) const;
 
   const Executor& executor() const { return stage_.executor(); }
   const Plan& plan() const { return stage_.plan(); }
@@ -39,8 +39,8 @@ class BlockWork {
   Stage stage_;
   BlockQuant quant_;
   TuningState state_;
-  Tensor wanted_;                // targets of a batch
-  GridTensors grid_;             // as large as the largest layer needs
+  Tensor wanted_;                // targets of a batch, if they arrive early
+  GridTensors grid_;             // as large as the largest layer needs; in the activations' place if it fits there
 };
 
 }  // namespace signround

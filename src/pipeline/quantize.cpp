@@ -10,6 +10,7 @@
 #include "pipeline/chain.h"
 #include "pipeline/layers.h"
 #include "pipeline/read_ahead.h"
+#include "pipeline/write_behind.h"
 #include "quant/scheme.h"
 
 namespace signround {
@@ -37,6 +38,7 @@ class Run {
     tune_ = {.steps = options.iters, .batch = options.batch_size, .accumulate = options.accumulate, .tokens = options.seqlen};
     tune_.lr = options.lr.value_or(options.iters > 0 ? 1 / static_cast<double>(options.iters) : 0);
     tune_.minmax_lr = options.minmax_lr.value_or(tune_.lr);
+    tune_.early_targets = options.memory != Memory::least;
     if (tunes()) check_length(model_.config(), options.seqlen);
     check(!tunes() || options.batch_size <= options.nsamples, ErrorKind::usage, "--batch-size ", options.batch_size,
           " is more than the ", options.nsamples, " samples: lower it, or raise --nsamples");
@@ -65,9 +67,12 @@ class Run {
       arena.rewind();
       snapshots.rewind();
       const std::string& prefix = layers_.blocks[i].prefix;
-      within(prefix.substr(0, prefix.size() - 1), [&] { quantize_block(arena, snapshots, i, chain); });
+      std::vector<QuantizedLinear> integers;
+      within(prefix.substr(0, prefix.size() - 1), [&] { integers = quantize_block(arena, snapshots, i, chain); });
+      writing_.begin(std::move(integers));
     }
     observer_.stage("writing");
+    writing_.finish();
     for (const std::unique_ptr<ModelWriter>& writer : writers_) {
       writer->finish({options_.command, calibration, options_.seed});
       report_.outputs.push_back(writer->path());
@@ -90,7 +95,7 @@ class Run {
   std::vector<std::vector<i32>> read_samples();
   void require_memory(const MemoryPlan& memory) const;
   void open_writers();
-  void quantize_block(Arena& arena, Arena& snapshots, size_t index, std::optional<Chain>& chain);
+  std::vector<QuantizedLinear> quantize_block(Arena& arena, Arena& snapshots, size_t index, std::optional<Chain>& chain);
 
   Stage embedding_stage(Arena& arena) const {
     PlanOptions plan;
@@ -109,6 +114,7 @@ class Run {
   PythonRandom random_;
   TuneOptions tune_;
   std::vector<std::unique_ptr<ModelWriter>> writers_;
+  WriteBehind writing_{writers_};
   QuantizeReport report_;
 };
 
@@ -174,7 +180,8 @@ void Run::require_memory(const MemoryPlan& memory) const {
         options_.memory == Memory::least ? "" : ", or give --memory least");
 }
 
-void Run::quantize_block(Arena& arena, Arena& snapshots, size_t index, std::optional<Chain>& chain) {
+std::vector<QuantizedLinear> Run::quantize_block(Arena& arena, Arena& snapshots, size_t index,
+                                                 std::optional<Chain>& chain) {
   const Clock::time_point started = Clock::now();
   const i64 blocks = static_cast<i64>(layers_.blocks.size()), block = static_cast<i64>(index);
   const BlockWork work(arena, snapshots, *backend_, weights_, layers_.blocks[index], layers_.specs[index], tune_);
@@ -205,13 +212,13 @@ void Run::quantize_block(Arena& arena, Arena& snapshots, size_t index, std::opti
     issued(0);
     work.round_to_nearest();
   }
-  work.each_layer([&](const QuantizedLinear& layer) {
-    for (const std::unique_ptr<ModelWriter>& writer : writers_) writer->write(layer);
-  });
+  std::vector<QuantizedLinear> integers;
+  work.each_layer([&](QuantizedLinear layer) { integers.push_back(std::move(layer)); });
   report.seconds = seconds_since(started);
   report.peak_bytes = backend_->peak_bytes();
   observer_.block(report);
   report_.blocks.push_back(report);
+  return integers;
 }
 
 }  // namespace

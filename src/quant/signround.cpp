@@ -9,19 +9,22 @@ BlockQuant BlockQuant::place(Arena& arena, Arena& snapshots, const Program& prog
   BlockQuant quant;
   quant.specs = specs;
   quant.tensors.resize(specs.size());
-  quant.best.resize(specs.size());
+  const i64 before = arena.used();
   quant.each([&](size_t i) {
     const WeightRef& ref = program.weights[i];
-    const i64 groups = specs[i].groups(ref.cols);
     QdqTensors& q = quant.tensors[i];
     q.w = weights[i];
-    for (Tensor* t : {&q.wmin, &q.wmax, &q.lo, &q.hi}) *t = arena.take(DType::f32, {ref.rows, groups});
     q.v = arena.take(DType::f32, {ref.rows, ref.cols});
-    if (!tuned) return;
-    QdqTensors& best = quant.best[i];
-    best.v = snapshots.take(DType::f32, {ref.rows, ref.cols});
-    for (Tensor* t : {&best.lo, &best.hi}) *t = snapshots.take(DType::f32, {ref.rows, groups});
+    for (Tensor* t : {&q.lo, &q.hi}) *t = arena.take(DType::f32, {ref.rows, specs[i].groups(ref.cols)});
+    if (!quant.learned) quant.learned.data = q.v.data;
   });
+  quant.learned = view(quant.learned.data, DType::u8, arena.used() - before);
+  quant.each([&](size_t i) {
+    const WeightRef& ref = program.weights[i];
+    for (Tensor* t : {&quant.tensors[i].wmin, &quant.tensors[i].wmax})
+      *t = arena.take(DType::f32, {ref.rows, specs[i].groups(ref.cols)});
+  });
+  if (tuned) quant.best = snapshots.take(DType::u8, {quant.learned.size()});
   return quant;
 }
 
@@ -35,13 +38,7 @@ void BlockQuant::start(Backend& backend) const {
   });
 }
 
-void BlockQuant::take_best(Backend& backend) const {
-  each([&](size_t i) {
-    backend.copy(tensors[i].v, best[i].v);
-    backend.copy(tensors[i].lo, best[i].lo);
-    backend.copy(tensors[i].hi, best[i].hi);
-  });
-}
+void BlockQuant::take_best(Backend& backend) const { backend.copy(learned, best); }
 
 void BlockQuant::quantize(Backend& backend, const Executor& executor) const {
   each([&](size_t i) { backend.qdq(executor.wq(i), tensors[i], specs[i]); });
@@ -88,18 +85,17 @@ TuneResult tune_block(Backend& backend, const Executor& executor, const BlockQua
   const auto update = [&](size_t w, Tensor dw) { backend.qdq_step(quant.tensors[w], dw, quant.specs[w], state); };
   const auto remember = [&] {  // the parameters that gave this step's loss, before it changes them
     backend.judge(state);
-    quant.each([&](size_t i) {
-      backend.keep_if_best(quant.best[i].v, quant.tensors[i].v, state);
-      backend.keep_if_best(quant.best[i].lo, quant.tensors[i].lo, state);
-      backend.keep_if_best(quant.best[i].hi, quant.tensors[i].hi, state);
-    });
+    backend.keep_if_best(quant.best, quant.learned, state);
   };
   const auto forward = [&] {
-    backend.aside([&] { backend.gather(wanted, targets, options.tokens, state); });
+    const Tensor target = wanted ? wanted : executor.output_grad();
+    const auto fetch_targets = [&] { backend.gather(target, targets, options.tokens, state); };
+    if (wanted) backend.aside(fetch_targets);
     backend.gather(executor.input(), inputs, options.tokens, state);
     executor.forward();
-    backend.rejoin();
-    backend.mse(executor.output_grad(), executor.output(), wanted, options.tokens, options.skip_last, state);
+    if (wanted) backend.rejoin();
+    else fetch_targets();
+    backend.mse(executor.output_grad(), executor.output(), target, options.tokens, options.skip_last, state);
     backend.next_micro(state);
   };
   const bool whole = options.accumulate == 1;  // a weight can step as soon as its gradient is there

@@ -12,6 +12,8 @@ namespace signround {
 struct TuneOptions {
   i64 steps = 200, batch = 8, accumulate = 1, tokens = 2048;
   double lr = 0.005, minmax_lr = 0.005;  // of the first step; both fall linearly to 0
+  bool early_targets = true;             // they arrive while the block runs; else after it, in its gradient's place, which takes
+                                         // less memory and more time
   bool skip_last = true;                 // the last position of a sample counts neither in the loss nor in its gradient: what it
                                          // predicts is not in the sample (as in the reference since July 2026)
 };
@@ -28,7 +30,8 @@ struct TuneResult {
 struct BlockQuant {
   std::vector<QuantSpec> specs;
   std::vector<QdqTensors> tensors;  // what is being learned
-  std::vector<QdqTensors> best;     // v, lo, hi of the best step so far; empty tensors when `steps` is 0
+  Tensor learned;                   // v, lo, hi of all of them, as bytes in one piece
+  Tensor best;                      // learned of the best step so far; empty when `steps` is 0
 
   // Takes the tensors out of the arena and `best` out of `snapshots`; w is bound to `weights`. Measuring arenas tell what they
   // need.
@@ -52,7 +55,7 @@ struct BlockQuant {
 TuningState place_state(Arena& arena, const TuneOptions& options);
 
 // Tunes one block: `inputs` and `targets` [samples*T, D] are on the backend, the executor's plan is a tuning one for batch and
-// tokens; wanted [B*T, D] is room for the targets of a batch, which arrive while the block runs. On return quant holds the best
+// tokens; wanted [B*T, D] is room for the targets of a batch, empty unless options.early_targets. On return quant holds the best
 // parameters. issued(n): n steps were issued; may throw to stop.
 TuneResult tune_block(Backend& backend, const Executor& executor, const BlockQuant& quant, const TuningState& state,
                       Tensor inputs, Tensor targets, Tensor wanted, Sampler& sampler, const TuneOptions& options,

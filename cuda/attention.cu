@@ -10,7 +10,6 @@ void fits_attention(Tensor o, Tensor lse, Tensor q, Tensor k, Tensor v, const At
   const i64 rows = s.batch * s.tokens;
   fits(o.size() == q.size() && q.size() == rows * s.heads * s.head_dim && k.size() == rows * s.kv_heads * s.head_dim &&
            v.size() == k.size() && lse.size() == rows * s.heads && s.kv_heads > 0 && s.heads % s.kv_heads == 0, "attention");
-  check(!s.alibi, ErrorKind::bad_input, "attention with ALiBi does not run on a GPU yet: use --device cpu");
 }
 
 }  // namespace

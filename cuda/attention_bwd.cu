@@ -71,7 +71,7 @@ struct KeyTiles {
   static constexpr int kBytes = 2 * kKeys * Rows<D>::bytes + 2 * kStage;
 };
 
-template <int D, Wanted wanted>
+template <int D, bool alibi, Wanted wanted>
 __global__ __launch_bounds__(kTileThreads) void key_kernel(bfloat* dk, bfloat* dv, bool add_k, bool add_v, const bfloat* dout,
                                                            const bfloat* q, const bfloat* k, const bfloat* v, const float* lse,
                                                            const float* delta, Heads h, i64 sequences) {
@@ -103,6 +103,7 @@ __global__ __launch_bounds__(kTileThreads) void key_kernel(bfloat* dk, bfloat* d
     copy_async<4>(to + 2 * kQueries * Rows<D>::bytes + (which * kQueries + row) * 4, statistic, there);
   };
 
+  Bias bias{};
   Tile<1, D> sum_k, sum_v;
   clear(sum_k), clear(sum_v);
   copy_rows<D, kKeys>(ks, k + own, ldk, k0, tokens, d);
@@ -116,6 +117,11 @@ __global__ __launch_bounds__(kTileThreads) void key_kernel(bfloat* dk, bfloat* d
     const int i0 = begin + step % tiles * kQueries;
     Tile<1, kQueries> s, dp;
     multiply_rows<D>(s, ks + warp_row * Rows<D>::bytes, qs);
+    if constexpr (alibi) {
+      if (step % tiles == 0) bias = bias_of(h, task.head * group + step / tiles);
+      add_bias(s, bias, [&](int, int n, int x) { return i0 + tile_column(n, x); },
+               [&](int m, int, int x) { return k0 + warp_row + tile_row(m, x); });
+    }
     multiply_rows<D>(dp, vs + warp_row * Rows<D>::bytes, os);
     gradient(s, dp, h, !h.visible.all(i0, kQueries, k0, kKeys), [&](int, int n, int x) { return row_lse[tile_column(n, x)]; },
              [&](int, int n, int x) { return row_lse[kQueries + tile_column(n, x)]; },
@@ -136,7 +142,7 @@ struct QueryTiles {
   static constexpr int kBytes = 2 * kQueries * Rows<D>::bytes + 2 * kStage;
 };
 
-template <int D>
+template <int D, bool alibi>
 __global__ __launch_bounds__(kTileThreads) void query_kernel(bfloat* dq, bool add, const bfloat* dout, const bfloat* q,
                                                              const bfloat* k, const bfloat* v, const float* lse,
                                                              const float* delta, Heads h, i64 sequences) {
@@ -169,6 +175,7 @@ __global__ __launch_bounds__(kTileThreads) void query_kernel(bfloat* dq, bool ad
       row_lse[m][half] = lse[(row0 + row) * h.heads + task.head];
       row_delta[m][half] = delta[(row0 + row) * h.heads + task.head];
     }
+  const Bias bias = bias_of(h, task.head);
   Tile<M, D> sum;
   clear(sum);
   for (int k0 = begin; k0 < end; k0 += kKeys) {
@@ -177,6 +184,9 @@ __global__ __launch_bounds__(kTileThreads) void query_kernel(bfloat* dq, bool ad
     const unsigned ks = stages + (k0 / kKeys) % 2 * Size::kStage, vs = ks + kKeys * Rows<D>::bytes;
     Tile<M, kKeys> s, dp;
     multiply_rows<D>(s, qs + warp_row * Rows<D>::bytes, ks);
+    if constexpr (alibi)
+      add_bias(s, bias, [&](int m, int, int x) { return q0 + warp_row + tile_row(m, x); },
+               [&](int, int n, int x) { return k0 + tile_column(n, x); });
     multiply_rows<D>(dp, os + warp_row * Rows<D>::bytes, vs);
     gradient(s, dp, h, !h.visible.all(q0, kQueries, k0, kKeys), [&](int m, int, int x) { return row_lse[m][x / 2]; },
              [&](int m, int, int x) { return row_delta[m][x / 2]; },
@@ -186,7 +196,7 @@ __global__ __launch_bounds__(kTileThreads) void query_kernel(bfloat* dq, bool ad
   write_rows(dq + own, ldq, add, q0 + warp_row, tokens, d, sum, [&](int, int) { return h.scale; });
 }
 
-// ---- float
+// ---- any type and head size, in float
 
 // One score and one product dp = do v^T -> p and ds.
 __device__ inline void gradient(float& s, float& dp, const Heads& h, bool visible, float lse, float delta) {
@@ -200,9 +210,10 @@ __device__ inline void gradient(float& s, float& dp, const Heads& h, bool visibl
   dp = s * (dp - delta) * slope;
 }
 
-__global__ __launch_bounds__(kBlock) void key_kernel(float* dk, float* dv, bool add_k, bool add_v, const float* dout,
-                                                     const float* q, const float* k, const float* v, const float* lse,
-                                                     const float* delta, Heads h, i64 sequences) {
+template <class T>
+__global__ __launch_bounds__(kBlock) void general_key_kernel(T* dk, T* dv, bool add_k, bool add_v, const T* dout, const T* q,
+                                                             const T* k, const T* v, const float* lse, const float* delta,
+                                                             Heads h, i64 sequences) {
   extern __shared__ float rows[];
   const int tokens = h.visible.tokens, d = h.d, group = h.heads / h.kv_heads;
   const Task task((tokens + kOwners - 1) / kOwners, h.kv_heads, sequences);
@@ -213,7 +224,8 @@ __global__ __launch_bounds__(kBlock) void key_kernel(float* dk, float* dv, bool 
   copy_rows(ks, k + own, ldk, k0, kOwners, tokens, d);
   copy_rows(vs, v + own, ldk, k0, kOwners, tokens, d);
   const int end = h.visible.window > 0 ? min(tokens, k0 + kOwners - 1 + h.visible.window) : tokens;
-  for (int head = task.head * group; head < (task.head + 1) * group; ++head)
+  for (int head = task.head * group; head < (task.head + 1) * group; ++head) {
+    const Bias bias = bias_of(h, head);
     for (int i0 = h.visible.causal ? k0 : 0; i0 < end; i0 += kOthers) {
       __syncthreads();
       copy_rows(qs, q + row0 * ldq + head * d, ldq, i0, kOthers, tokens, d);
@@ -223,20 +235,22 @@ __global__ __launch_bounds__(kBlock) void key_kernel(float* dk, float* dv, bool 
       for (int x = 0; x < 2; ++x) {
         const int i = x * kTeam + lane() % kTeam;
         const i64 at = (row0 + min(i0 + i, tokens - 1)) * h.heads + head;
-        p[x] = product(ks + owner * (d + 1), qs + i * (d + 1), d), ds[x] = product(vs + owner * (d + 1), os + i * (d + 1), d);
+        p[x] = product(ks + owner * (d + 1), qs + i * (d + 1), d) + bias(i0 + i, k0 + owner);
+        ds[x] = product(vs + owner * (d + 1), os + i * (d + 1), d);
         gradient(p[x], ds[x], h, h.visible.sees(i0 + i, k0 + owner), lse[at], delta[at]);
       }
       multiply_share(sum_v, p, os, d);
       multiply_share(sum_k, ds, qs, d);
     }
+  }
   if (k0 + owner >= tokens) return;
   if (dk != nullptr) write_share(dk + own + (k0 + owner) * ldk, add_k, sum_k, h.scale, d);
   if (dv != nullptr) write_share(dv + own + (k0 + owner) * ldk, add_v, sum_v, 1, d);
 }
 
-__global__ __launch_bounds__(kBlock) void query_kernel(float* dq, bool add, const float* dout, const float* q, const float* k,
-                                                       const float* v, const float* lse, const float* delta, Heads h,
-                                                       i64 sequences) {
+template <class T>
+__global__ __launch_bounds__(kBlock) void general_query_kernel(T* dq, bool add, const T* dout, const T* q, const T* k, const T* v,
+                                                               const float* lse, const float* delta, Heads h, i64 sequences) {
   extern __shared__ float rows[];
   const int tokens = h.visible.tokens, d = h.d, tiles = (tokens + kOwners - 1) / kOwners;
   const Task task(tiles, h.heads, sequences);
@@ -245,6 +259,7 @@ __global__ __launch_bounds__(kBlock) void query_kernel(float* dq, bool add, cons
   k += row0 * ldk + h.kv_of(task.head) * d, v += row0 * ldk + h.kv_of(task.head) * d;
   float *qs = rows, *os = qs + kOwners * (d + 1), *ks = os + kOwners * (d + 1), *vs = ks + kOthers * (d + 1);
   const i64 at = (row0 + min(q0 + owner, tokens - 1)) * h.heads + task.head;
+  const Bias bias = bias_of(h, task.head);
   float sum[kShare] = {};
   copy_rows(qs, q + own, ldq, q0, kOwners, tokens, d);
   copy_rows(os, dout + own, ldq, q0, kOwners, tokens, d);
@@ -257,7 +272,7 @@ __global__ __launch_bounds__(kBlock) void query_kernel(float* dq, bool add, cons
     float ds[2];
     for (int x = 0; x < 2; ++x) {
       const int j = x * kTeam + lane() % kTeam;
-      float p = product(qs + owner * (d + 1), ks + j * (d + 1), d);
+      float p = product(qs + owner * (d + 1), ks + j * (d + 1), d) + bias(q0 + owner, k0 + j);
       ds[x] = product(os + owner * (d + 1), vs + j * (d + 1), d);
       gradient(p, ds[x], h, h.visible.sees(q0 + owner, k0 + j), lse[at], delta[at]);
     }
@@ -266,16 +281,31 @@ __global__ __launch_bounds__(kBlock) void query_kernel(float* dq, bool add, cons
   if (q0 + owner < tokens) write_share(dq + own + (q0 + owner) * ldq, add, sum, h.scale, d);
 }
 
+template <class T>
+void general_backward(cudaStream_t stream, T* dq, T* dk, T* dv, Acc acc_q, Acc acc_k, Acc acc_v, const float* delta,
+                      const T* dout, const T* q, const T* k, const T* v, const float* lse, const AttentionShape& shape) {
+  const int bytes = float_rows_bytes(2 * kOwners + 2 * kOthers, shape.head_dim);
+  const i64 tiles = divide_up(shape.tokens, kOwners);
+  if (dk != nullptr || dv != nullptr)
+    launch(general_key_kernel<T>, tasks(tiles, shape.kv_heads, shape.batch), kBlock, bytes, stream, dk, dv, acc_k == Acc::add,
+           acc_v == Acc::add, dout, q, k, v, lse, delta, Heads(shape), shape.batch);
+  if (dq != nullptr)
+    launch(general_query_kernel<T>, tasks(tiles, shape.heads, shape.batch), kBlock, bytes, stream, dq, acc_q == Acc::add, dout, q,
+           k, v, lse, delta, Heads(shape), shape.batch);
+}
+
 }  // namespace
 
 template <>
 void attention_backward(cudaStream_t stream, bfloat* dq, bfloat* dk, bfloat* dv, Acc acc_q, Acc acc_k, Acc acc_v, float* delta,
                         const bfloat* dout, const bfloat* q, const bfloat* k, const bfloat* v, const bfloat* o, const float* lse,
                         const AttentionShape& shape) {
+  check_head_dim(shape);
   compute_delta(stream, delta, dout, o, shape);
+  if (!fits_tiles(shape)) return general_backward(stream, dq, dk, dv, acc_q, acc_k, acc_v, delta, dout, q, k, v, lse, shape);
   if (hopper_attends(shape))
     return hopper_attention_backward(stream, dq, dk, dv, acc_q, acc_k, acc_v, delta, dout, q, k, v, lse, shape);
-  with_head_dim(shape.head_dim, [&](auto D) {
+  with_head_dim(shape, [&](auto D, auto alibi) {
     using Keys = KeyTiles<D()>;
     using Queries = QueryTiles<D()>;
     const unsigned key_blocks = tasks(divide_up(shape.tokens, Keys::kKeys), shape.kv_heads, shape.batch);
@@ -284,15 +314,15 @@ void attention_backward(cudaStream_t stream, bfloat* dq, bfloat* dk, bfloat* dv,
              lse, delta, Heads(shape), shape.batch);
     };
     if constexpr (Keys::kBoth) {
-      if (dk != nullptr || dv != nullptr) launch_keys(key_kernel<D(), Wanted::both>);
+      if (dk != nullptr || dv != nullptr) launch_keys(key_kernel<D(), alibi(), Wanted::both>);
     } else {
-      if (dk != nullptr) launch_keys(key_kernel<D(), Wanted::keys>);
-      if (dv != nullptr) launch_keys(key_kernel<D(), Wanted::values>);
+      if (dk != nullptr) launch_keys(key_kernel<D(), alibi(), Wanted::keys>);
+      if (dv != nullptr) launch_keys(key_kernel<D(), alibi(), Wanted::values>);
     }
     const unsigned query_blocks = tasks(divide_up(shape.tokens, Queries::kQueries), shape.heads, shape.batch);
     if (dq != nullptr)
-      launch(query_kernel<D()>, query_blocks, kTileThreads, Queries::kBytes, stream, dq, acc_q == Acc::add, dout, q, k, v, lse,
-             delta, Heads(shape), shape.batch);
+      launch(query_kernel<D(), alibi()>, query_blocks, kTileThreads, Queries::kBytes, stream, dq, acc_q == Acc::add, dout, q, k,
+             v, lse, delta, Heads(shape), shape.batch);
   });
 }
 
@@ -300,20 +330,9 @@ template <>
 void attention_backward(cudaStream_t stream, float* dq, float* dk, float* dv, Acc acc_q, Acc acc_k, Acc acc_v, float* delta,
                         const float* dout, const float* q, const float* k, const float* v, const float* o, const float* lse,
                         const AttentionShape& shape) {
-  check_float_head_dim(shape.head_dim);
+  check_head_dim(shape);
   compute_delta(stream, delta, dout, o, shape);
-  void (*const keys)(float*, float*, bool, bool, const float*, const float*, const float*, const float*, const float*,
-                     const float*, Heads, i64) = key_kernel;
-  void (*const queries)(float*, bool, const float*, const float*, const float*, const float*, const float*, const float*, Heads,
-                        i64) = query_kernel;
-  const int bytes = float_rows_bytes(2 * kOwners + 2 * kOthers, shape.head_dim);
-  const i64 tiles = divide_up(shape.tokens, kOwners);
-  if (dk != nullptr || dv != nullptr)
-    launch(keys, tasks(tiles, shape.kv_heads, shape.batch), kBlock, bytes, stream, dk, dv, acc_k == Acc::add, acc_v == Acc::add,
-           dout, q, k, v, lse, delta, Heads(shape), shape.batch);
-  if (dq != nullptr)
-    launch(queries, tasks(tiles, shape.heads, shape.batch), kBlock, bytes, stream, dq, acc_q == Acc::add, dout, q, k, v, lse,
-           delta, Heads(shape), shape.batch);
+  general_backward(stream, dq, dk, dv, acc_q, acc_k, acc_v, delta, dout, q, k, v, lse, shape);
 }
 
 }  // namespace signround::cuda

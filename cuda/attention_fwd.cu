@@ -16,7 +16,7 @@ struct ForwardTiles {
 };
 
 // While scores are computed the values arrive, and while those are multiplied the next keys.
-template <int D>
+template <int D, bool alibi>
 __global__ __launch_bounds__(kTileThreads) void forward_kernel(bfloat* o, float* lse, const bfloat* q, const bfloat* k,
                                                                const bfloat* v, Heads h, i64 sequences) {
   using Size = ForwardTiles<D>;
@@ -37,6 +37,7 @@ __global__ __launch_bounds__(kTileThreads) void forward_kernel(bfloat* o, float*
 #pragma unroll
   for (int m = 0; m < M; ++m) top[m][0] = top[m][1] = -INFINITY, sum[m][0] = sum[m][1] = 0;
   const float unit = h.cap > 0 ? kLog2e : h.scale * kLog2e;
+  const Bias bias = bias_of(h, task.head);
 
   const int begin = h.visible.low(q0) / kKeys * kKeys, end = h.visible.high(min(q0 + kQueries, tokens) - 1);
   copy_rows<D, kQueries>(qs, q, ldq, q0, tokens, d);
@@ -46,6 +47,9 @@ __global__ __launch_bounds__(kTileThreads) void forward_kernel(bfloat* o, float*
     copy_rows<D, kKeys>(vs, v, ldk, k0, tokens, d);
     Tile<M, kKeys> s;
     multiply_rows<D>(s, qs + warp_row * Rows<D>::bytes, ks);
+    if constexpr (alibi)
+      add_bias(s, bias, [&](int m, int, int x) { return q0 + warp_row + tile_row(m, x); },
+               [&](int, int n, int x) { return k0 + tile_column(n, x); });
 
     const bool masked = !h.visible.all(q0, kQueries, k0, kKeys);
 #pragma unroll
@@ -99,8 +103,9 @@ __global__ __launch_bounds__(kTileThreads) void forward_kernel(bfloat* o, float*
   write_rows(o, ldq, false, q0 + warp_row, tokens, d, out, [&](int m, int half) { return 1 / sum[m][half]; });
 }
 
-__global__ __launch_bounds__(kBlock) void forward_kernel(float* o, float* lse, const float* q, const float* k, const float* v,
-                                                         Heads h, i64 sequences) {
+template <class T>
+__global__ __launch_bounds__(kBlock) void general_forward_kernel(T* o, float* lse, const T* q, const T* k, const T* v, Heads h,
+                                                                 i64 sequences) {
   extern __shared__ float rows[];
   const int tokens = h.visible.tokens, d = h.d, tiles = (tokens + kOwners - 1) / kOwners;
   const Task task(tiles, h.heads, sequences);
@@ -110,6 +115,7 @@ __global__ __launch_bounds__(kBlock) void forward_kernel(float* o, float* lse, c
   k += row0 * ldk + h.kv_of(task.head) * d, v += row0 * ldk + h.kv_of(task.head) * d;
   float *qs = rows, *ks = qs + kOwners * (d + 1), *vs = ks + kOthers * (d + 1);
 
+  const Bias bias = bias_of(h, task.head);
   float out[kShare] = {}, top = -INFINITY, sum = 0;
   copy_rows(qs, q, ldq, q0, kOwners, tokens, d);
   const int end = h.visible.high(min(q0 + kOwners, tokens) - 1);
@@ -121,7 +127,7 @@ __global__ __launch_bounds__(kBlock) void forward_kernel(float* o, float* lse, c
     float p[2], most = top;
     for (int x = 0; x < 2; ++x) {
       const int j = x * kTeam + lane() % kTeam;
-      p[x] = product(qs + owner * (d + 1), ks + j * (d + 1), d) * h.scale;
+      p[x] = (product(qs + owner * (d + 1), ks + j * (d + 1), d) + bias(i, k0 + j)) * h.scale;
       if (h.cap > 0) p[x] = h.cap * tanhf(p[x] / h.cap);
       if (!h.visible.sees(i, k0 + j)) p[x] = -INFINITY;
       most = fmaxf(most, p[x]);
@@ -142,27 +148,33 @@ __global__ __launch_bounds__(kBlock) void forward_kernel(float* o, float* lse, c
   write_share(o + i * ldq, false, out, 1 / sum, d);
 }
 
+template <class T>
+void general_forward(cudaStream_t stream, T* o, float* lse, const T* q, const T* k, const T* v, const AttentionShape& shape) {
+  check_head_dim(shape);
+  launch(general_forward_kernel<T>, tasks(divide_up(shape.tokens, kOwners), shape.heads, shape.batch), kBlock,
+         float_rows_bytes(kOwners + 2 * kOthers, shape.head_dim), stream, o, lse, q, k, v, Heads(shape), shape.batch);
+}
+
 }  // namespace
 
 template <>
 void attention_forward(cudaStream_t stream, bfloat* o, float* lse, const bfloat* q, const bfloat* k, const bfloat* v,
                        const AttentionShape& shape) {
+  if (!fits_tiles(shape)) return general_forward(stream, o, lse, q, k, v, shape);
+  check_head_dim(shape);
   check(shape.scale > 0, ErrorKind::bug, "attention: the scale has to be positive");
   if (hopper_attends(shape)) return hopper_attention_forward(stream, o, lse, q, k, v, shape);
-  with_head_dim(shape.head_dim, [&](auto D) {
+  with_head_dim(shape, [&](auto D, auto alibi) {
     using Size = ForwardTiles<D()>;
     const unsigned blocks = tasks(divide_up(shape.tokens, Size::kQueries), shape.heads, shape.batch);
-    launch(forward_kernel<D()>, blocks, kTileThreads, Size::kBytes, stream, o, lse, q, k, v, Heads(shape), shape.batch);
+    launch(forward_kernel<D(), alibi()>, blocks, kTileThreads, Size::kBytes, stream, o, lse, q, k, v, Heads(shape), shape.batch);
   });
 }
 
 template <>
 void attention_forward(cudaStream_t stream, float* o, float* lse, const float* q, const float* k, const float* v,
                        const AttentionShape& shape) {
-  check_float_head_dim(shape.head_dim);
-  void (*const kernel)(float*, float*, const float*, const float*, const float*, Heads, i64) = forward_kernel;
-  launch(kernel, tasks(divide_up(shape.tokens, kOwners), shape.heads, shape.batch), kBlock,
-         float_rows_bytes(kOwners + 2 * kOthers, shape.head_dim), stream, o, lse, q, k, v, Heads(shape), shape.batch);
+  general_forward(stream, o, lse, q, k, v, shape);
 }
 
 }  // namespace signround::cuda

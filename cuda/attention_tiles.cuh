@@ -1,5 +1,5 @@
 // What the attention kernels of both directions share: the mask, the order of the tiles, tiles of bfloat in shared memory with
-// products of them on tensor cores, and tiles of float with a group of threads to a row.
+// products of them on tensor cores, and for everything else tiles of float with a group of threads to a row.
 #pragma once
 #include "cuda/attention.cuh"
 #include "cuda/common.cuh"
@@ -24,18 +24,31 @@ struct Visibility {
   }
 };
 
-// One launch: what all kernels are told. Scores: x = scale * s or cap * tanh(scale * s / cap);  p = exp2(x * log2(e) - ...).
+// One launch: what all kernels are told. Scores: x = scale * s or cap * tanh(scale * s / cap) or, with ALiBi, scale * (s + bias);
+// p = exp2(x * log2(e) - ...).
 struct Heads {
   int heads, kv_heads, d;
   float scale, cap;
+  bool alibi, falcon_alibi;
   Visibility visible;
   explicit Heads(const AttentionShape& s)
       : heads(static_cast<int>(s.heads)), kv_heads(static_cast<int>(s.kv_heads)), d(static_cast<int>(s.head_dim)), scale(s.scale),
-        cap(s.softcap), visible(s) {}
+        cap(s.softcap), alibi(s.alibi), falcon_alibi(s.falcon_alibi), visible(s) {}
   __device__ i64 q_stride() const { return static_cast<i64>(heads) * d; }
   __device__ i64 k_stride() const { return static_cast<i64>(kv_heads) * d; }
   __device__ int kv_of(int head) const { return head / (heads / kv_heads); }
 };
+
+// What ALiBi adds to the products of a head: slope / scale * (j - i), or Falcon's. Without ALiBi the slope is 0.
+struct Bias {
+  float slope;
+  bool falcon;
+  __device__ float operator()(int i, int j) const { return falcon ? falcon_bias(slope, j) : slope * static_cast<float>(j - i); }
+};
+__device__ inline Bias bias_of(const Heads& h, int head) {
+  const double slope = h.alibi ? exp2(alibi_exponent(head, h.heads)) : 0;
+  return {static_cast<float>(h.falcon_alibi ? slope : slope / h.scale), h.falcon_alibi};
+}
 
 // A block's work: a tile of one head of one sequence. Heads are taken 16 at a time, so that what the blocks in flight read again
 // and again stays in the L2 cache; of these, tile 0 of all heads comes first, then tile 1.
@@ -219,6 +232,21 @@ __device__ inline void write_rows(bfloat* to, i64 stride, bool add, int first, i
     }
 }
 
+// s += bias;  query(m, n, x), key(m, n, x): the positions that an element of the tile belongs to.
+template <int M, int N8, class Query, class Key>
+__device__ inline void add_bias(float (&s)[M][N8][4], const Bias& bias, Query query, Key key) {
+  const auto add = [&](auto falcon) {  // asked once a tile, not once an element
+#pragma unroll
+    for (int m = 0; m < M; ++m)
+#pragma unroll
+      for (int n = 0; n < N8; ++n)
+#pragma unroll
+        for (int x = 0; x < 4; ++x) s[m][n][x] += Bias{bias.slope, falcon()}(query(m, n, x), key(m, n, x));
+  };
+  if (bias.falcon) add(std::true_type{});
+  else add(std::false_type{});
+}
+
 // Of the four threads that hold a row of a product.
 __device__ inline float quad_max(float x) {
   x = fmaxf(x, __shfl_xor_sync(~0u, x, 1));
@@ -237,28 +265,43 @@ __device__ inline float exp2_fast(float x) {
 // 1 - 2 / (exp(2 x) + 1), good to some 1e-7 absolutely.
 __device__ inline float tanh_fast(float x) { return 1 - __fdividef(2, exp2_fast(2 * kLog2e * x) + 1); }
 
-// f(head size D that a kernel is built for): the smallest that holds d columns.
+inline void check_head_dim(const AttentionShape& s) {
+  check(s.head_dim > 0 && s.head_dim <= kMaxHeadDim, ErrorKind::bad_input, "no CUDA attention kernel for head_dim ", s.head_dim,
+        ": at most ", kMaxHeadDim);
+}
+// Rows of tiles for tensor cores are copied 16 bytes at a time.
+inline bool fits_tiles(const AttentionShape& s) { return s.head_dim % 8 == 0; }
+
+// f(head size D that a kernel is built for, whether with ALiBi): the smallest that holds d columns.
 template <class F>
-void with_head_dim(i64 d, F f) {
-  check(d > 0 && d % 8 == 0 && d <= kMaxHeadDim, ErrorKind::bad_input, "no CUDA attention kernel for head_dim ", d,
-        ": it has to be a multiple of 8, at most ", kMaxHeadDim);
-  if (d <= 64) f(std::integral_constant<int, 64>{});
-  else if (d <= 80) f(std::integral_constant<int, 80>{});
-  else if (d <= 96) f(std::integral_constant<int, 96>{});
-  else if (d <= 128) f(std::integral_constant<int, 128>{});
-  else f(std::integral_constant<int, kMaxHeadDim>{});
+void with_head_dim(const AttentionShape& s, F f) {
+  const i64 d = s.head_dim;
+  constexpr std::integral_constant<int, 64> k64;
+  constexpr std::integral_constant<int, 128> k128;
+  constexpr std::integral_constant<int, kMaxHeadDim> most;
+  if (s.alibi) {
+    if (d <= 64) f(k64, std::true_type{});
+    else if (d <= 128) f(k128, std::true_type{});
+    else f(most, std::true_type{});
+  } else if (d <= 64) f(k64, std::false_type{});
+  else if (d <= 80) f(std::integral_constant<int, 80>{}, std::false_type{});
+  else if (d <= 96) f(std::integral_constant<int, 96>{}, std::false_type{});
+  else if (d <= 128) f(k128, std::false_type{});
+  else f(most, std::false_type{});
 }
 
-// ---- float: kOwners rows to a block of kBlock threads, eight neighbouring threads to a row. Each takes two of kOthers columns
-// of scores, and of a row of d every eighth element. Nothing here is fast; it is there to check the rest by.
+// ---- any type and head size, in float: kOwners rows to a block of kBlock threads, eight neighbouring threads to a row. Each
+// takes two of kOthers columns of scores, and of a row of d every eighth element. Nothing here is fast; it is there to check the
+// rest by, and for bfloat of head sizes that tiles do not take.
 inline constexpr int kTeam = 8, kOwners = kBlock / kTeam, kOthers = 2 * kTeam, kShare = kMaxHeadDim / kTeam;
 
 inline int float_rows_bytes(i64 rows, i64 d) { return static_cast<int>(rows * (d + 1) * static_cast<i64>(sizeof(float))); }
 
-__device__ inline void copy_rows(float* to, const float* from, i64 stride, int first, int n, int tokens, int d) {
+template <class T>
+__device__ inline void copy_rows(float* to, const T* from, i64 stride, int first, int n, int tokens, int d) {
   for (int i = static_cast<int>(threadIdx.x); i < n * d; i += kBlock) {
     const int row = i / d, column = i % d;
-    to[row * (d + 1) + column] = first + row < tokens ? from[(first + row) * stride + column] : 0;
+    to[row * (d + 1) + column] = first + row < tokens ? widened(from[(first + row) * stride + column]) : 0;
   }
 }
 __device__ inline float product(const float* a, const float* b, int d) {
@@ -277,14 +320,12 @@ __device__ inline void multiply_share(float (&c)[kShare], const float (&p)[2], c
       if (x * kTeam + me < d) c[x] += pj * b[j * (d + 1) + x * kTeam + me];
   }
 }
-__device__ inline void write_share(float* to, bool add, const float (&c)[kShare], float factor, int d) {
+template <class T>
+__device__ inline void write_share(T* to, bool add, const float (&c)[kShare], float factor, int d) {
   const int me = lane() % kTeam;
 #pragma unroll
   for (int x = 0; x < kShare; ++x)
     if (x * kTeam + me < d) accumulate<1>(to + x * kTeam + me, add, [&](int) { return c[x] * factor; });
-}
-inline void check_float_head_dim(i64 d) {
-  check(d > 0 && d <= kMaxHeadDim, ErrorKind::bad_input, "no CUDA attention kernel for head_dim ", d, ": at most ", kMaxHeadDim);
 }
 
 }  // namespace signround::cuda

@@ -173,18 +173,21 @@ inline void plain_attention(Tensor o, Tensor dq, Tensor dk, Tensor dv, Acc acc, 
       const i64 begin = s.window > 0 ? std::max<i64>(0, i - s.window + 1) : 0, end = s.causal ? i + 1 : s.tokens;
       const float *qi = at(q, n, ldq, h), *doi = at(dout, n, ldq, h);
       float *oi = at(o, n, ldq, h), top = -INFINITY, sum = 0, delta = 0;
+      const float slope = static_cast<float>(alibi_slope(h, s.heads));
       std::vector<float> score(static_cast<size_t>(s.tokens)), p(score.size());
       for (i64 j = begin; j < end; ++j) {
-        const float x = s.scale * product(qi, at(k, first + j, ldk, kv));
+        const float raw = product(qi, at(k, first + j, ldk, kv));
+        const float x = s.scale * (s.falcon_alibi ? raw + falcon_bias(slope, j) : raw);
         score[j] = s.softcap > 0 ? s.softcap * std::tanh(x / s.softcap) : x;
+        if (s.alibi && !s.falcon_alibi) score[j] -= slope * static_cast<float>(i - j);
         top = std::max(top, score[j]);
       }
       for (i64 j = begin; j < end; ++j) sum += p[j] = std::exp(score[j] - top);
       for (i64 j = begin; j < end; ++j) add_to(oi, narrow(p[j] / sum), at(v, first + j, ldk, kv));
       for (i64 c = 0; c < d; ++c) delta += doi[c] * narrow(oi[c]);
       for (i64 j = begin; j < end; ++j) {
-        const float x = score[j] / s.softcap, slope = s.softcap > 0 ? 1 - x * x : 1;
-        const float ds = narrow(p[j] / sum * (product(doi, at(v, first + j, ldk, kv)) - delta) * slope);
+        const float x = score[j] / s.softcap, bent = s.softcap > 0 ? 1 - x * x : 1;
+        const float ds = narrow(p[j] / sum * (product(doi, at(v, first + j, ldk, kv)) - delta) * bent);
         add_to(at(dv, first + j, ldk, kv), narrow(p[j] / sum), doi);
         add_to(at(dq, n, ldq, h), s.scale * ds, at(k, first + j, ldk, kv));
         add_to(at(dk, first + j, ldk, kv), s.scale * ds, qi);

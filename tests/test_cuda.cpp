@@ -110,7 +110,7 @@ TEST_CASE("cuda: linear") {
 TEST_CASE("cuda: attention") {
   if (absent()) return;
   const AttentionShape base{.batch = 2, .tokens = 77, .heads = 4, .kv_heads = 2, .head_dim = 64, .scale = 0.125f};
-  std::vector<AttentionShape> shapes(13, base);
+  std::vector<AttentionShape> shapes(15, base);
   shapes[1].causal = false;
   shapes[2].window = 19;
   shapes[3].softcap = 2;
@@ -124,6 +124,15 @@ TEST_CASE("cuda: attention") {
   shapes[10].tokens = 130, shapes[10].batch = 10, shapes[10].heads = 8, shapes[10].kv_heads = 8;
   shapes[11] = shapes[10], shapes[11].head_dim = 128, shapes[11].kv_heads = 4;
   shapes[12].tokens = 333, shapes[12].head_dim = 128, shapes[12].causal = false;
+  shapes[13].head_dim = 4, shapes[14].head_dim = 42, shapes[14].window = 30;  // no tiles for tensor cores
+  for (const bool falcon : {false, true})
+    for (AttentionShape s : {AttentionShape{.tokens = 131, .heads = 6, .kv_heads = 6, .head_dim = 64, .scale = 0.125f},
+                             {.tokens = 77, .heads = 8, .kv_heads = 2, .head_dim = 80, .scale = 0.11f},
+                             {.tokens = 300, .heads = 3, .kv_heads = 1, .head_dim = 128, .scale = 0.09f},
+                             {.tokens = 65, .heads = 2, .kv_heads = 2, .head_dim = 256, .scale = 0.0625f}}) {
+      s.batch = s.tokens < 100 ? 2 : 1, s.alibi = true, s.falcon_alibi = falcon;
+      shapes.push_back(s);
+    }
   for (const AttentionShape& s : shapes)
     for (Acc acc : {Acc::set, Acc::add}) {
       const i64 rows = s.batch * s.tokens, qc = s.heads * s.head_dim, kc = s.kv_heads * s.head_dim;
@@ -134,7 +143,8 @@ TEST_CASE("cuda: attention") {
         return Tensors{lab.in(rows, qc, -2, 2), lab.in(rows, kc, -2, 2), lab.in(rows, kc), lab.in(rows, qc), lab.out(rows, qc),
                        lab.gradient(rows, qc, acc), lab.gradient(rows, kc, acc), lab.gradient(rows, kc, acc)};
       };
-      compare(cat("attention ", s.tokens, " d ", s.head_dim, " window ", s.window, " cap ", s.softcap, s.causal ? " causal" : ""),
+      compare(cat("attention ", s.tokens, " d ", s.head_dim, " window ", s.window, " cap ", s.softcap, s.causal ? " causal" : "",
+                  s.falcon_alibi ? " Falcon's ALiBi" : s.alibi ? " ALiBi" : ""),
               [&](Lab& lab) {
                 const Tensors t = tensors(lab);
                 const Tensor lse = lab.scratch(rows, s.heads), delta = lab.scratch(rows, s.heads);

@@ -22,17 +22,18 @@ struct AttentionShape {
   bool falcon_alibi = false;
 };
 
-// The slope of a query head (Press 2022): 2^(-8 (h+1) / H) where H is a power of two; else those of the power below, then every
-// other one of the power above.
-inline double alibi_slope(i64 head, i64 heads) {
+// The slope of a query head is 2 to the power of (Press 2022): -8 (h+1) / H where H is a power of two; else those of the power
+// below, then every other one of the power above.
+constexpr double alibi_exponent(i64 head, i64 heads) {
   i64 power = 1;
   while (2 * power <= heads) power *= 2;
   const double step = -8.0 / static_cast<double>(power);
-  return std::exp2(head < power ? step * static_cast<double>(head + 1) : step / 2 * static_cast<double>(2 * (head - power) + 1));
+  return head < power ? step * static_cast<double>(head + 1) : step / 2 * static_cast<double>(2 * (head - power) + 1);
 }
+inline double alibi_slope(i64 head, i64 heads) { return std::exp2(alibi_exponent(head, heads)); }
 
 // slope * j in bf16, as are slope and j.
-inline float falcon_bias(float slope, i64 key) {
+constexpr float falcon_bias(float slope, i64 key) {
   const auto rounded = [](float x) { return static_cast<float>(bf16(x)); };
   return rounded(rounded(slope) * rounded(static_cast<float>(static_cast<int>(key))));
 }

@@ -5,7 +5,7 @@
 #include <cstring>
 #include <filesystem>
 
-#include "model/stage.h"
+#include "loaded.h"
 #include "ops/cpu/select.h"
 #include "quant/signround.h"
 #include "scratch.h"
@@ -14,54 +14,6 @@
 using namespace signround;
 
 namespace {
-
-template <class T>
-std::vector<T> read_values(const SafetensorsFile& file, const std::string& name) {
-  for (const TensorInfo& t : file.tensors()) {
-    if (t.name != name) continue;
-    REQUIRE(t.bytes % sizeof(T) == 0);
-    std::vector<T> values(t.bytes / sizeof(T));
-    file.read(t, std::as_writable_bytes(std::span(values)));
-    return values;
-  }
-  FAIL("no tensor ", name);
-  return {};
-}
-
-// Loads a program on a backend, with an arena of its own.
-struct Loaded {
-  Loaded(Backend& backend, const Model& model, const Program& program, const PlanOptions& plan,
-         const std::vector<QuantSpec>& specs = {})
-      : arena(backend, bytes(backend, model, program, plan, specs), "test"), stage(arena, backend, model, program, plan, specs) {
-    stage.load(true);
-  }
-  static i64 bytes(Backend& backend, const Model& model, const Program& program, const PlanOptions& plan,
-                   const std::vector<QuantSpec>& specs) {
-    Arena measure;
-    Stage(measure, backend, model, program, plan, specs);
-    return measure.used();
-  }
-  std::vector<float> run(Backend& backend, const void* input) {
-    backend.upload(stage.executor().input(), input);
-    stage.executor().forward();
-    std::vector<float> out(static_cast<size_t>(stage.executor().output().size()));
-    backend.download(out.data(), stage.executor().output());
-    return out;
-  }
-  Arena arena;
-  Stage stage;
-};
-
-// Hidden states behind the first `blocks` blocks, for samples of `tokens` ids.
-std::vector<float> hidden_states(Backend& backend, const Model& model, const std::vector<i32>& ids, i64 tokens, i64 blocks) {
-  PlanOptions plan;
-  plan.batch = static_cast<i64>(ids.size()) / tokens;
-  plan.tokens = tokens;
-  std::vector<float> x = Loaded(backend, model, model.family().embedding(model.config()), plan).run(backend, ids.data());
-  for (i64 i = 0; i < blocks; ++i)
-    x = Loaded(backend, model, model.family().block(model.config(), i), plan).run(backend, x.data());
-  return x;
-}
 
 const char* kPeer = "tests/data/peer/";
 
@@ -83,7 +35,7 @@ TEST_CASE("model: logits equal those of transformers") {
     PlanOptions plan;
     plan.tokens = tokens;
     Loaded head(*backend, model, model.family().head(model.config()), plan);
-    const std::vector<float> logits = head.run(*backend, states.data());
+    const std::vector<float> logits = head.run(*backend, states);
     CHECK(distance(logits, read_values<float>(expected, cat(name, ".logits"))) < 1e-5);
 
     std::vector<float> nll(ids.size());

@@ -15,7 +15,7 @@ namespace signround::cuda {
 class CudaBackend final : public Backend {
  public:
   // precision f32: activations are float, for checking; bf16: activations, their gradients and the factors of products are
-  // bf16, sums f32. graph: repeat() records its body once; without, it launches every kernel every time, for debugging.
+  // bf16, sums f32. graph: repeat() records its body; without, it launches every kernel every time, for debugging.
   CudaBackend(int device, Precision precision, bool graph);
   ~CudaBackend() override;
   CudaBackend(const CudaBackend&) = delete;

@@ -37,6 +37,7 @@ struct Loaded {
     bind(functions.preference_set, "cublasLtMatmulPreferenceSetAttribute");
     bind(functions.preference_destroy, "cublasLtMatmulPreferenceDestroy");
     bind(functions.heuristic, "cublasLtMatmulAlgoGetHeuristic");
+    bind(functions.algo_get, "cublasLtMatmulAlgoConfigGetAttribute");
     bind(functions.matmul, "cublasLtMatmul");
   }
 };

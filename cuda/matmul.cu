@@ -3,13 +3,22 @@
 // cuBLASLt thinks in columns: a row-major matrix is its transpose to it. So  out = a b  is asked for as  out^T = b^T a^T : b is
 // the left factor, a the right one, and nothing is ever copied to be transposed.
 //
-// A plan is made when a product is first met. Its algorithm is the first that cuBLASLt proposes: the same library on the same
-// card always proposes the same, so the same command gives the same bytes. No algorithm depends on the order in which blocks
+// A plan is made when a product is first met. cuBLASLt proposes algorithms, the one first that it thinks the quickest: right to a
+// few percent. Where that can matter they are measured, and the choice is kept in a file (io/choice_record.h) under the names of
+// card, library and product, so that the same command gives the same bytes: the algorithm decides how sums are split. What
+// cannot be kept is not measured; the first proposal is always the same. No algorithm may depend on the order in which blocks
 // finish.
+#include <cmath>
+#include <cstdio>
+#include <limits>
+
 #include "cuda/backend.h"
 
 namespace signround::cuda {
 namespace {
+
+constexpr int kProposals = 8;
+constexpr double kWorthMeasuring = 1e9;  // operations; what is smaller is over in microseconds whatever the algorithm
 
 i64 workspace_bytes(int device) {  // what NVIDIA advises
   int major = 0;
@@ -31,10 +40,12 @@ u32 common_alignment(std::initializer_list<const void*> pointers) {
 
 }  // namespace
 
-Products::Products(Allocator& memory, int device, cudaStream_t stream)
-    : lt_(*cublaslt()), stream_(stream), workspace_(memory, workspace_bytes(device), "workspace of matrix products") {
+Products::Products(Allocator& memory, int device, std::string device_name, cudaStream_t stream)
+    : lt_(*cublaslt()), device_name_(std::move(device_name)), stream_(stream),
+      workspace_(memory, workspace_bytes(device), "workspace of matrix products"), record_(plans_path()) {
   const cublasStatus_t status = lt_.create(&handle_);
   check(status == CUBLAS_STATUS_SUCCESS, ErrorKind::bug, "cuBLASLt cannot be set up: ", lt_.status_string(status));
+  tell_trouble();
 }
 
 Products::~Products() {
@@ -45,14 +56,53 @@ Products::~Products() {
   lt_.destroy(handle_);
 }
 
+std::string Products::describe(const Key& key) const {
+  const auto& [a_flipped, b_flipped, factor, result, m, n, k, bias, alignment] = key;
+  return cat(m, "x", k, a_flipped ? "^T " : " ", k, "x", n, b_flipped ? "^T of " : " of ", name_of(factor), " to ",
+             name_of(result), bias ? " with bias" : "", ", aligned to ", alignment, ", cuBLASLt ", lt_.version(), ", ",
+             device_name_);
+}
+
 void Products::require(cublasStatus_t status, const Key& key) const {
-  const auto& [a_flipped, b_flipped, factor, result, m, n, k, acc, bias, alignment] = key;
-  check(status == CUBLAS_STATUS_SUCCESS, ErrorKind::bug, "matrix product ", m, "x", k, " ", k, "x", n, " of ", name_of(factor),
-        " to ", name_of(result), ": cuBLASLt ", lt_.version(), ": ", lt_.status_string(status));
+  check(status == CUBLAS_STATUS_SUCCESS, ErrorKind::bug, "matrix product ", describe(key), ": ", lt_.status_string(status));
+}
+
+// Once a process, however many backends it makes.
+void Products::tell_trouble() const {
+  static bool told = false;
+  if (record_.trouble().empty() || told) return;
+  told = true;
+  std::fprintf(stderr, "note: matrix products are not measured: %s\n", record_.trouble().c_str());
+}
+
+// All that distinguishes two algorithms, for the record and its readers.
+std::string Products::configuration(const Algorithm& algorithm) const {
+  std::string text;
+  const auto append = [&](const char* name, cublasLtMatmulAlgoConfigAttributes_t attribute, auto value) {
+    size_t written = 0;
+    lt_.algo_get(&algorithm.value, attribute, &value, sizeof value, &written);  // what a library does not know stays 0
+    text += cat(text.empty() ? "" : " ", name, ' ', value);
+  };
+  append("algorithm", CUBLASLT_ALGO_CONFIG_ID, i32{0});
+  append("tile", CUBLASLT_ALGO_CONFIG_TILE_ID, u32{0});
+  append("stages", CUBLASLT_ALGO_CONFIG_STAGES_ID, u32{0});
+  append("split-k", CUBLASLT_ALGO_CONFIG_SPLITK_NUM, i32{0});
+  append("reduction", CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME, u32{0});
+  append("swizzle", CUBLASLT_ALGO_CONFIG_CTA_SWIZZLING, u32{0});
+  append("option", CUBLASLT_ALGO_CONFIG_CUSTOM_OPTION, u32{0});
+  append("inner", CUBLASLT_ALGO_CONFIG_INNER_SHAPE_ID, u16{0});
+  append("cluster", CUBLASLT_ALGO_CONFIG_CLUSTER_SHAPE_ID, u16{0});
+  return text;
+}
+
+bool Products::recording() const {
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  cuda_check(cudaStreamIsCapturing(stream_, &status), "cudaStreamIsCapturing");
+  return status != cudaStreamCaptureStatusNone;
 }
 
 Products::Plan Products::make_plan(const Key& key) const {
-  const auto& [a_flipped, b_flipped, factor, result, m, n, k, acc, bias, alignment] = key;
+  const auto& [a_flipped, b_flipped, factor, result, m, n, k, bias, alignment] = key;
   Plan plan;
   const auto layout = [&](DType type, i64 rows, i64 cols) {  // of a row-major matrix
     cublasLtMatrixLayout_t made;
@@ -77,30 +127,116 @@ Products::Plan Products::make_plan(const Key& key) const {
     require(lt_.preference_set(preference, attribute, &value, sizeof value), key);
   };
   prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, static_cast<u64>(workspace_.bytes()));
+  // Without the scheme that adds partial sums to the result as they come.
+  prefer(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
+         u32{CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE | CUBLASLT_REDUCTION_SCHEME_OUTPUT_TYPE});
   for (const auto attribute : {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
                                CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES})
     prefer(attribute, alignment);
-  cublasLtMatmulHeuristicResult_t found{};
+  cublasLtMatmulHeuristicResult_t found[kProposals] = {};
   int count = 0;
   const cublasStatus_t status =
-      lt_.heuristic(handle_, plan.desc, plan.left, plan.right, plan.out, plan.out, preference, 1, &found, &count);
+      lt_.heuristic(handle_, plan.desc, plan.left, plan.right, plan.out, plan.out, preference, kProposals, found, &count);
   lt_.preference_destroy(preference);
   require(status, key);
-  require(count > 0 ? found.state : CUBLAS_STATUS_NOT_SUPPORTED, key);
-  plan.algo = found.algo;
+  require(count > 0 ? found[0].state : CUBLAS_STATUS_NOT_SUPPORTED, key);
+  for (int i = 0; i < count; ++i)
+    if (found[i].state == CUBLAS_STATUS_SUCCESS) plan.proposals.push_back({found[i].algo});
+
+  const std::string* known = record_.find(describe(key));
+  const bool measure = record_.keeps() && !known && 2.0 * m * n * k >= kWorthMeasuring && !recording();
+  if (!measure) keep_only(plan, known ? *known : "");
   return plan;
 }
 
+// The proposal of that configuration alone; the first, if none has it.
+void Products::keep_only(Plan& plan, const std::string& how) const {
+  const auto found = std::find_if(plan.proposals.begin(), plan.proposals.end(),
+                                  [&](const Algorithm& a) { return configuration(a) == how; });
+  plan.proposals = {found == plan.proposals.end() ? plan.proposals.front() : *found};
+}
+
+cublasStatus_t Products::multiply(const Plan& plan, const Algorithm& algorithm, const Product& p) const {
+  const float one = 1, before = p.acc == Acc::add ? 1 : 0;
+  return lt_.matmul(handle_, plan.desc, &one, p.b.data, plan.left, p.a.data, plan.right, &before, p.out.data, plan.out,
+                    p.out.data, plan.out, &algorithm.value, workspace_.data(), static_cast<size_t>(workspace_.bytes()),
+                    stream_);
+}
+
+namespace {
+
+class Timer {
+ public:
+  explicit Timer(cudaStream_t stream) : stream_(stream) {
+    for (cudaEvent_t* event : {&start_, &end_}) cuda_check(cudaEventCreate(event), "cudaEventCreate");
+  }
+  ~Timer() {
+    for (cudaEvent_t event : {start_, end_}) cudaEventDestroy(event);
+  }
+  Timer(const Timer&) = delete;
+
+  // Of `runs` runs in a row.
+  template <class F>
+  float milliseconds(int runs, F f) const {
+    cuda_check(cudaEventRecord(start_, stream_), "measuring a matrix product");
+    for (int i = 0; i < runs; ++i) f();
+    cuda_check(cudaEventRecord(end_, stream_), "measuring a matrix product");
+    cuda_check(cudaEventSynchronize(end_), "measuring a matrix product");
+    float ms = 0;
+    cuda_check(cudaEventElapsedTime(&ms, start_, end_), "measuring a matrix product");
+    return ms;
+  }
+
+ private:
+  cudaStream_t stream_;
+  cudaEvent_t start_ = nullptr, end_ = nullptr;
+};
+
+}  // namespace
+
+// Measures on the caller's own operands, in the order of the stream: the result is about to be overwritten anyway. Each proposal
+// has one run to load its kernel; the slow ones drop out after a round, and long products have fewer rounds.
+void Products::choose(const Key& key, Plan& plan, const Product& p) {
+  constexpr int kRounds = 3;
+  constexpr float kEnough = 25, kSlow = 1.1f, kClear = 1.02f;  // milliseconds; ratios of times
+  const double flops = 2.0 * p.m * p.n * p.k;
+  const int runs = static_cast<int>(std::clamp(1.5e11 / flops, 1.0, 10.0));
+  const std::vector<Algorithm>& all = plan.proposals;
+  std::vector<float> best(all.size(), std::numeric_limits<float>::infinity());
+  std::vector<size_t> left;
+  for (size_t i = 0; i < all.size(); ++i)
+    if (multiply(plan, all[i], p) == CUBLAS_STATUS_SUCCESS) left.push_back(i);
+  const Timer timer(stream_);
+  float spent = 0;
+  for (int round = 0; round < kRounds && left.size() > 1 && spent < kEnough; ++round) {
+    for (size_t i : left) {
+      const float ms = timer.milliseconds(runs, [&] { multiply(plan, all[i], p); });
+      best[i] = std::min(best[i], ms);
+      spent += ms;
+    }
+    const float quickest = *std::min_element(best.begin(), best.end());
+    std::erase_if(left, [&](size_t i) { return best[i] > kSlow * quickest; });
+  }
+  const auto quicker = [&](size_t i, size_t j) { return best[i] < best[j]; };
+  size_t winner = left.empty() ? 0 : *std::min_element(left.begin(), left.end(), quicker);
+  if (std::isfinite(best[0]) && best[0] <= kClear * best[winner]) winner = 0;  // a difference that small is noise
+  const std::string* settled = record_.settle(describe(key), configuration(all[winner]));
+  if (!settled) tell_trouble();
+  keep_only(plan, settled ? *settled : "");
+}
+
 void Products::run(const Product& p) {
-  const Key key{p.a_flipped, p.b_flipped, p.a.dtype, p.out.dtype, p.m, p.n, p.k, p.acc, static_cast<bool>(p.bias),
+  const Key key{p.a_flipped, p.b_flipped, p.a.dtype, p.out.dtype, p.m, p.n, p.k, static_cast<bool>(p.bias),
                 common_alignment({p.out.data, p.a.data, p.b.data})};
   auto found = plans_.find(key);
   if (found == plans_.end()) found = plans_.emplace(key, make_plan(key)).first;
-  const Plan& plan = found->second;
+  Plan& plan = found->second;
   if (p.bias) require(lt_.desc_set(plan.desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &p.bias.data, sizeof p.bias.data), key);
-  const float one = 1, before = p.acc == Acc::add ? 1 : 0;
-  require(lt_.matmul(handle_, plan.desc, &one, p.b.data, plan.left, p.a.data, plan.right, &before, p.out.data, plan.out,
-                     p.out.data, plan.out, &plan.algo, workspace_.data(), static_cast<size_t>(workspace_.bytes()), stream_), key);
+  if (plan.proposals.size() > 1) {
+    if (p.acc == Acc::set) choose(key, plan, p);
+    else keep_only(plan, "");  // to measure would add again and again
+  }
+  require(multiply(plan, plan.proposals.front(), p), key);
 }
 
 namespace {

@@ -1,9 +1,12 @@
 // Matrix products by cuBLASLt, with everything that it wants to know kept per shape.
 #pragma once
 #include <map>
+#include <string>
 #include <tuple>
+#include <vector>
 
 #include "cuda/cublaslt.h"
+#include "io/choice_record.h"
 #include "ops/ops.h"
 
 namespace signround::cuda {
@@ -20,28 +23,42 @@ struct Product {
 class Products {
  public:
   // The workspace comes from `memory`, which must outlive this.
-  Products(Allocator& memory, int device, cudaStream_t stream);
+  Products(Allocator& memory, int device, std::string device_name, cudaStream_t stream);
   ~Products();
   Products(const Products&) = delete;
 
+  // The first product of its kind, if it is large and nobody has met it before on this machine, is measured: the host waits.
+  // While the stream is being recorded, and where the result is added to, nothing is measured.
   void run(const Product& product);
 
  private:
+  struct Algorithm {  // nvcc 13.0 does not survive a vector of a struct without a name
+    cublasLtMatmulAlgo_t value;
+  };
   struct Plan {
     cublasLtMatmulDesc_t desc = nullptr;
     cublasLtMatrixLayout_t left = nullptr, right = nullptr, out = nullptr;
-    cublasLtMatmulAlgo_t algo{};
+    std::vector<Algorithm> proposals;  // the first is used; while there are more, none is chosen yet
   };
-  // Two flips, types of factor and result, m, n, k, acc, bias, common alignment of the pointers: what a plan depends on.
-  using Key = std::tuple<bool, bool, DType, DType, i64, i64, i64, Acc, bool, u32>;
+  // Two flips, types of factor and result, m, n, k, bias, common alignment of the pointers: what a plan depends on.
+  using Key = std::tuple<bool, bool, DType, DType, i64, i64, i64, bool, u32>;
 
   Plan make_plan(const Key& key) const;
+  void choose(const Key& key, Plan& plan, const Product& product);
+  void keep_only(Plan& plan, const std::string& how) const;
+  cublasStatus_t multiply(const Plan& plan, const Algorithm& algorithm, const Product& product) const;
+  std::string configuration(const Algorithm& algorithm) const;
+  std::string describe(const Key& key) const;
+  bool recording() const;
+  void tell_trouble() const;
   void require(cublasStatus_t status, const Key& key) const;
 
   const CublasLt& lt_;
+  std::string device_name_;
   cublasLtHandle_t handle_ = nullptr;
   cudaStream_t stream_;
   Buffer workspace_;
+  ChoiceRecord record_;
   std::map<Key, Plan> plans_;
 };
 

@@ -4,6 +4,7 @@
 #include <doctest/doctest.h>
 
 #include <cstdio>
+#include <cstdlib>
 #include <set>
 
 #include "testing.h"
@@ -43,6 +44,7 @@ void signround::skip(std::string_view reason) {
 }
 
 int main(int argc, char** argv) {
+  ::setenv("SIGNROUND_PLANS", "", 0);  // a test leaves nothing behind, and measures nothing but where it says so
   doctest::Context context(argc, argv);
   const int status = context.run();
   const unsigned skipped = static_cast<unsigned>(skipped_cases.size());

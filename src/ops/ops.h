@@ -84,7 +84,7 @@ struct Backend : Allocator {
   // not touch what body writes, nor write what it reads.
   virtual void aside(const std::function<void()>& body) = 0;
   virtual void rejoin() = 0;
-  // Runs body `times` times. A device with a command graph records the first run and replays it: body must do the same each time.
+  // Runs body `times` times. A device with a command graph records one run and replays it: body must do the same each time.
   // issued(n) is called on the host after the n-th run was issued (not necessarily finished) and may throw to stop.
   virtual void repeat(i64 times, const std::function<void()>& body, const std::function<void(i64)>& issued) = 0;
 

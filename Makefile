@@ -1,5 +1,4 @@
-# make            the program, build/signround
-# make help       all targets
+# make: the program, build/signround; make help: all targets
 CXX      ?= g++
 NVCC     ?= $(or $(shell command -v nvcc),$(wildcard /usr/local/cuda/bin/nvcc))
 CUDA     ?= $(if $(NVCC),1,0)
@@ -88,19 +87,19 @@ fuzz:                         ## T=60 seconds of libFuzzer for each of tests/fuz
 	  build-fuzz/libfuzzer_$$f -max_total_time=$(or $(T),60) -artifact_prefix=build-fuzz/ build-fuzz/corpus/$$f tests/corpus/$$f; done
 
 $(BUILD)/bench_%: $(BUILD)/bench/bench_%.o $(OBJECTS)
-	$(LINK) -lopenblas
-$(patsubst %.cpp,$(BUILD)/%.o,$(wildcard bench/*.cpp)): | $(BUILD)/openblas.found
+	$(LINK) $(if $(filter matmul,$*),-lopenblas)
+$(BUILD)/bench/bench_matmul.o: | $(BUILD)/openblas.found
 $(BUILD)/openblas.found:
-	@tools/need.sh libopenblas-dev
-	@mkdir -p $(@D) && touch $@
+	@tools/need.sh libopenblas-dev && mkdir -p $(@D) && touch $@
 bench-cpu: $(BUILD)/bench_matmul $(BUILD)/bench_attention   ## matrix products beside OpenBLAS's, and attention
 	@export OPENBLAS_THREAD_TIMEOUT=4; grep -qs avx512bw /proc/cpuinfo && export OPENBLAS_CORETYPE=SkylakeX; \
 	  $(BUILD)/bench_matmul && $(BUILD)/bench_attention
-
+bench-cuda: $(addprefix $(BUILD)/bench_,cuda ladder_attention ladder_qdq)   ## the GPU's kernels, and the steps that led to them
+	@export COMMIT=$$(git rev-parse --short HEAD); for b in $^; do $$b || exit; done
 $(BUILD)/%.o: %.cu
 	@mkdir -p $(@D)
 	$(NVCC) $(NVFLAGS) -c $< -o $@
-$(BUILD)/cuda/qdq.o $(BUILD)/cuda/qdq_super.o: NVFLAGS += -fmad=false  # as -ffp-contract=off above
+$(BUILD)/cuda/qdq.o $(BUILD)/cuda/qdq_super.o $(BUILD)/bench/bench_ladder_qdq.o: NVFLAGS += -fmad=false  # as -ffp-contract=off above
 $(BUILD)/cuda/hopper_%.o: GPUS := -gencode arch=compute_90a,code=sm_90a  # its own instructions: for it alone
 cuda: $(CUDA_OBJECTS)         ## the GPU backend alone (needs nvcc)
 
@@ -116,6 +115,6 @@ clean:                        ## removes everything built
 help:                         ## this list
 	@sed -n 's|^$$(BUILD)/||; s/^\([a-z-]*\):.*## */\1: /p' Makefile | sed 's/: /	/' | expand -t 14
 
-.PHONY: test test-interop demo cuda asan fuzz-replay fuzz bench-cpu lint size clean help
+.PHONY: test test-interop demo cuda asan fuzz-replay fuzz bench-cpu bench-cuda lint size clean help
 .SECONDARY:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -2,8 +2,7 @@
 // the operations to be done, the rate. JSON lines; the device's own copy and a square product first, for comparison.
 #include <cstdio>
 
-#include "bench.h"
-#include "ops/devices.h"
+#include "gpu.h"
 
 using namespace signround;
 
@@ -11,63 +10,26 @@ namespace {
 
 constexpr i64 kTokens = 2048, kBatch = 8, kRows = kTokens * kBatch, kHidden = 4096, kFfn = 14336, kKv = 1024;
 
-class Bench {
- public:
-  explicit Bench(Backend& backend) : backend_(backend) {}
-
-  Tensor make(DType type, i64 rows, i64 cols) {
-    const Tensor t = view(nullptr, type, rows, cols);
-    memory_.emplace_back(backend_, t.bytes(), "benchmark");
-    const Tensor placed = view(memory_.back().data(), type, rows, cols);
-    if (type == DType::u8 || type == DType::i32) return placed;
-    const Tensor part = view(noise().data(), DType::f32, noise().bytes() / bytes_of(DType::f32));
-    for (i64 at = 0; at < placed.size(); at += part.size()) {
-      const i64 n = std::min(part.size(), placed.size() - at);
-      backend_.copy(view(static_cast<char*>(placed.data) + at * bytes_of(type), type, n), view(part.data, DType::f32, n));
-    }
-    return placed;
-  }
-
-  // amount: bytes or operations of one run.
-  void time(const char* name, const char* unit, double amount, const std::function<void()>& op) {
-    constexpr int kRuns = 10;
-    const double seconds = median_seconds(5, {[&] {
-                             for (int i = 0; i < kRuns; ++i) op();
-                             backend_.synchronize();
-                           }})[0] / kRuns;
-    const double rate = amount / seconds / (*unit == 'T' ? 1e12 : 1e9);
-    std::printf("{\"op\": \"%s\", \"ms\": %.4f, \"%s\": %.1f}\n", name, seconds * 1e3, unit, rate);
-    std::fflush(stdout);
-  }
-
- private:
-  const Buffer& noise() {
-    if (noise_.bytes() == 0) {
-      const std::vector<float> x = random_floats((1 << 22) + 3);
-      noise_ = Buffer(backend_, static_cast<i64>(x.size() * sizeof(float)), "noise");
-      backend_.upload(view(noise_.data(), DType::f32, static_cast<i64>(x.size())), x.data());
-    }
-    return noise_;
-  }
-
-  Backend& backend_;
-  Buffer noise_;
-  std::vector<Buffer> memory_;
-};
+// amount: bytes or operations of one run.
+void time(const GpuBench& bench, const std::string& name, const char* unit, double amount, const std::function<void()>& op) {
+  const double seconds = bench.seconds(op), rate = amount / seconds / (*unit == 'T' ? 1e12 : 1e9);
+  std::printf("{\"op\": \"%s\", \"ms\": %.4f, \"%s\": %.1f}\n", name.c_str(), seconds * 1e3, unit, rate);
+  std::fflush(stdout);
+}
 
 }  // namespace
 
 int main() {
   const std::unique_ptr<Backend> backend = make_backend("cuda", Precision::bf16);
   Backend& b = *backend;
-  Bench bench(b);
+  GpuBench bench(b);
   const DType half = DType::bf16;
   std::printf("{\"device\": \"%s\"}\n", b.name().c_str());
   const Tensor x = bench.make(half, kRows, kHidden), y = bench.make(half, kRows, kHidden), z = bench.make(half, kRows, kHidden);
   const Tensor f = bench.make(half, kRows, kFfn), g = bench.make(half, kRows, kFfn), u = bench.make(half, kRows, kFfn);
   const Tensor df = bench.make(half, kRows, kFfn), du = bench.make(half, kRows, kFfn), kv = bench.make(half, kRows, kKv);
   const double row_bytes = 2.0 * kRows * kHidden, ffn_bytes = 2.0 * kRows * kFfn;
-  bench.time("copy", "GB/s", 2 * ffn_bytes, [&] { b.copy(f, g); });
+  time(bench, "copy", "GB/s", 2 * ffn_bytes, [&] { b.copy(f, g); });
 
   struct Linear {
     const char* name;
@@ -78,10 +40,10 @@ int main() {
     const Tensor dw_half = view(dw.data, half, l.out.cols(), l.in.cols());
     const double operations = 2.0 * kRows * static_cast<double>(w.size());
     const std::string name = l.name;
-    bench.time((name + " forward").c_str(), "TFLOP/s", operations, [&] { b.linear(l.out, l.in, w, {}); });
-    bench.time((name + " dx").c_str(), "TFLOP/s", operations, [&] { b.linear_bwd_x(l.in, Acc::set, l.out, w); });
-    bench.time((name + " dw f32").c_str(), "TFLOP/s", operations, [&] { b.linear_bwd_w(dw, Acc::set, l.out, l.in); });
-    bench.time((name + " dw bf16").c_str(), "TFLOP/s", operations, [&] { b.linear_bwd_w(dw_half, Acc::set, l.out, l.in); });
+    time(bench, name + " forward", "TFLOP/s", operations, [&] { b.linear(l.out, l.in, w, {}); });
+    time(bench, name + " dx", "TFLOP/s", operations, [&] { b.linear_bwd_x(l.in, Acc::set, l.out, w); });
+    time(bench, name + " dw f32", "TFLOP/s", operations, [&] { b.linear_bwd_w(dw, Acc::set, l.out, l.in); });
+    time(bench, name + " dw bf16", "TFLOP/s", operations, [&] { b.linear_bwd_w(dw_half, Acc::set, l.out, l.in); });
   }
 
   const QuantSpec spec{.bits = 4, .group = 128, .symmetric = true};
@@ -100,35 +62,35 @@ int main() {
   b.fill(state.order, 0), b.fill(state.counters, 0), b.fill(state.lr, 1e-3f), b.fill(q.lo, 1), b.fill(q.hi, 1);
   const double weights = static_cast<double>(q.w.size());
   b.group_range(q.wmin, q.wmax, q.w, spec);
-  bench.time("group_range", "GB/s", 2 * weights, [&] { b.group_range(q.wmin, q.wmax, q.w, spec); });
-  bench.time("qdq", "GB/s", 8 * weights, [&] { b.qdq(wq, q, spec); });
-  bench.time("qdq_step dw f32", "GB/s", 14 * weights, [&] { b.qdq_step(q, dwq, spec, state); });
+  time(bench, "group_range", "GB/s", 2 * weights, [&] { b.group_range(q.wmin, q.wmax, q.w, spec); });
+  time(bench, "qdq", "GB/s", 8 * weights, [&] { b.qdq(wq, q, spec); });
+  time(bench, "qdq_step dw f32", "GB/s", 14 * weights, [&] { b.qdq_step(q, dwq, spec, state); });
   const Tensor dwq_half = view(dwq.data, half, kFfn, kHidden);
-  bench.time("qdq_step dw bf16", "GB/s", 12 * weights, [&] { b.qdq_step(q, dwq_half, spec, state); });
-  bench.time("qdq_codes", "GB/s", 7 * weights, [&] { b.qdq_codes({codes, scale, zero, {}, {}}, q, spec); });
+  time(bench, "qdq_step dw bf16", "GB/s", 12 * weights, [&] { b.qdq_step(q, dwq_half, spec, state); });
+  time(bench, "qdq_codes", "GB/s", 7 * weights, [&] { b.qdq_codes({codes, scale, zero, {}, {}}, q, spec); });
   for (const auto& [name, two_levels] : {std::pair{"q4_k", QuantSpec{4, 32, false, 6}}, {"q2_k", QuantSpec{2, 16, false, 4}}}) {
     QdqTensors k = q;
     const double ranges = 16 * weights / static_cast<double>(two_levels.group);  // wmin, wmax, lo, hi
     for (Tensor* t : {&k.wmin, &k.wmax, &k.lo, &k.hi}) *t = bench.make(DType::f32, kFfn, two_levels.groups(kHidden));
     b.fill(k.lo, 1), b.fill(k.hi, 1), b.group_range(k.wmin, k.wmax, k.w, two_levels);
-    bench.time(cat("qdq ", name).c_str(), "GB/s", 8 * weights + ranges, [&] { b.qdq(wq, k, two_levels); });
-    bench.time(cat("qdq_step ", name, " dw bf16").c_str(), "GB/s", 12 * weights + 1.5 * ranges,
+    time(bench, cat("qdq ", name), "GB/s", 8 * weights + ranges, [&] { b.qdq(wq, k, two_levels); });
+    time(bench, cat("qdq_step ", name, " dw bf16"), "GB/s", 12 * weights + 1.5 * ranges,
                [&] { b.qdq_step(k, dwq_half, two_levels, state); });
   }
-  bench.time("keep_if_best, no", "GB/s", 0, [&] { b.keep_if_best(dwq, q.v, state); });
+  time(bench, "keep_if_best, no", "GB/s", 0, [&] { b.keep_if_best(dwq, q.v, state); });
 
   const Tensor norm = bench.make(half, 1, kHidden), r = bench.make(DType::f32, kRows, 1);
   const Tensor table = bench.make(DType::f32, kTokens, 128);
   const RopeShape rope{.tokens = kTokens, .heads = 32, .head_dim = 128, .rotary_dim = 128};
-  bench.time("rms", "GB/s", 2 * row_bytes, [&] { b.rms(y, r, x, norm, 1e-5f, 0); });
-  bench.time("rms_bwd add", "GB/s", 4 * row_bytes, [&] { b.rms_bwd(z, Acc::add, y, x, norm, r, 0); });
-  bench.time("rope", "GB/s", 2 * row_bytes, [&] { b.rope(y, x, table, rope); });
-  bench.time("glu", "GB/s", 3 * ffn_bytes, [&] { b.glu(f, g, u, Activation::silu); });
-  bench.time("glu_bwd", "GB/s", 5 * ffn_bytes, [&] { b.glu_bwd(df, du, Acc::set, Acc::set, f, g, u, Activation::silu); });
-  bench.time("add", "GB/s", 3 * row_bytes, [&] { b.add(z, x, y); });
-  bench.time("add_bwd add", "GB/s", 3 * row_bytes, [&] { b.add_bwd(z, Acc::add, y); });
-  bench.time("gather", "GB/s", 2 * row_bytes, [&] { b.gather(y, x, kTokens, state); });
-  bench.time("mse", "GB/s", 3 * row_bytes, [&] { b.mse(z, x, z, kTokens, true, state); });
+  time(bench, "rms", "GB/s", 2 * row_bytes, [&] { b.rms(y, r, x, norm, 1e-5f, 0); });
+  time(bench, "rms_bwd add", "GB/s", 4 * row_bytes, [&] { b.rms_bwd(z, Acc::add, y, x, norm, r, 0); });
+  time(bench, "rope", "GB/s", 2 * row_bytes, [&] { b.rope(y, x, table, rope); });
+  time(bench, "glu", "GB/s", 3 * ffn_bytes, [&] { b.glu(f, g, u, Activation::silu); });
+  time(bench, "glu_bwd", "GB/s", 5 * ffn_bytes, [&] { b.glu_bwd(df, du, Acc::set, Acc::set, f, g, u, Activation::silu); });
+  time(bench, "add", "GB/s", 3 * row_bytes, [&] { b.add(z, x, y); });
+  time(bench, "add_bwd add", "GB/s", 3 * row_bytes, [&] { b.add_bwd(z, Acc::add, y); });
+  time(bench, "gather", "GB/s", 2 * row_bytes, [&] { b.gather(y, x, kTokens, state); });
+  time(bench, "mse", "GB/s", 3 * row_bytes, [&] { b.mse(z, x, z, kTokens, true, state); });
 
   // A layer of 128 experts from 2048 to 768 columns, of which a token has 8, all alike busy.
   constexpr i64 kExperts = 128, kActive = 8, kIn = 2048, kOut = 768, kChoices = kRows * kActive;
@@ -139,15 +101,15 @@ int main() {
   const Tensor out = bench.make(half, kChoices, kOut);
   const Tensor experts = bench.make(half, kExperts * kOut, kIn), dexperts = bench.make(half, kExperts * kOut, kIn);
   const double choice_bytes = 2.0 * kChoices * kIn, expert_flops = 2.0 * kChoices * kIn * kOut;
-  bench.time("route", "GB/s", 0, [&] { b.route(chosen, order, bounds, view(seen.data, DType::i32, kExperts), logits, true); });
-  bench.time("dispatch", "GB/s", 2 * choice_bytes, [&] { b.dispatch(rows, token, order); });
-  bench.time("combine", "GB/s", choice_bytes, [&] { b.combine(token, rows, chosen, order); });
+  time(bench, "route", "GB/s", 0, [&] { b.route(chosen, order, bounds, view(seen.data, DType::i32, kExperts), logits, true); });
+  time(bench, "dispatch", "GB/s", 2 * choice_bytes, [&] { b.dispatch(rows, token, order); });
+  time(bench, "combine", "GB/s", choice_bytes, [&] { b.combine(token, rows, chosen, order); });
   std::vector<i32> even;
   for (i64 e = 0; e <= kExperts; ++e) even.push_back(static_cast<i32>(e * kChoices / kExperts));
   b.upload(bounds, even.data());
-  bench.time("expert_linear", "TFLOP/s", expert_flops, [&] { b.expert_linear(out, rows, experts, bounds); });
-  bench.time("expert_linear dx", "TFLOP/s", expert_flops,
+  time(bench, "expert_linear", "TFLOP/s", expert_flops, [&] { b.expert_linear(out, rows, experts, bounds); });
+  time(bench, "expert_linear dx", "TFLOP/s", expert_flops,
              [&] { b.expert_linear_bwd_x(rows, Acc::set, out, experts, bounds); });
-  bench.time("expert_linear dw", "TFLOP/s", expert_flops,
+  time(bench, "expert_linear dw", "TFLOP/s", expert_flops,
              [&] { b.expert_linear_bwd_w(dexperts, Acc::set, out, rows, bounds); });
 }

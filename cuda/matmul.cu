@@ -144,8 +144,8 @@ Products::Plan Products::make_plan(const Key& key) const {
     if (found[i].state == CUBLAS_STATUS_SUCCESS) plan.proposals.push_back({found[i].algo});
 
   const std::string* known = record_.find(describe(key));
-  const bool measure = record_.keeps() && !known && 2.0 * m * n * k >= kWorthMeasuring && !recording();
-  if (!measure) keep_only(plan, known ? *known : "");
+  const bool open = record_.keeps() && !known && 2.0 * m * n * k >= kWorthMeasuring;
+  if (!open) keep_only(plan, known ? *known : "");
   return plan;
 }
 
@@ -220,7 +220,12 @@ void Products::choose(const Key& key, Plan& plan, const Product& p) {
   const auto quicker = [&](size_t i, size_t j) { return best[i] < best[j]; };
   size_t winner = left.empty() ? 0 : *std::min_element(left.begin(), left.end(), quicker);
   if (std::isfinite(best[0]) && best[0] <= kClear * best[winner]) winner = 0;  // a difference that small is noise
-  const std::string* settled = record_.settle(describe(key), configuration(all[winner]));
+  settle(key, plan, winner);
+}
+
+// From now on, in this process and in those to come.
+void Products::settle(const Key& key, Plan& plan, size_t proposal) {
+  const std::string* settled = record_.settle(describe(key), configuration(plan.proposals[proposal]));
   if (!settled) tell_trouble();
   keep_only(plan, settled ? *settled : "");
 }
@@ -233,8 +238,8 @@ void Products::run(const Product& p) {
   Plan& plan = found->second;
   if (p.bias) require(lt_.desc_set(plan.desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &p.bias.data, sizeof p.bias.data), key);
   if (plan.proposals.size() > 1) {
-    if (p.acc == Acc::set) choose(key, plan, p);
-    else keep_only(plan, "");  // to measure would add again and again
+    if (p.acc == Acc::set && !recording()) choose(key, plan, p);
+    else settle(key, plan, 0);  // to measure would add again and again, or never run
   }
   require(multiply(plan, plan.proposals.front(), p), key);
 }

@@ -28,7 +28,7 @@ class Products {
   Products(const Products&) = delete;
 
   // The first product of its kind, if it is large and nobody has met it before on this machine, is measured: the host waits.
-  // While the stream is being recorded, and where the result is added to, nothing is measured.
+  // While the stream is being recorded, and where the result is added to, nothing is measured: the first proposal is settled on.
   void run(const Product& product);
 
  private:
@@ -45,6 +45,7 @@ class Products {
 
   Plan make_plan(const Key& key) const;
   void choose(const Key& key, Plan& plan, const Product& product);
+  void settle(const Key& key, Plan& plan, size_t proposal);
   void keep_only(Plan& plan, const std::string& how) const;
   cublasStatus_t multiply(const Plan& plan, const Algorithm& algorithm, const Product& product) const;
   std::string configuration(const Algorithm& algorithm) const;

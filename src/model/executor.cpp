@@ -131,7 +131,7 @@ void Executor::backward_step(size_t index, Acc dw_acc) const {
     case Op::slice: return backend_.slice_bwd(d(0), p.acc[0], dy, a.columns);
     case Op::add:
       for (size_t i = 0; i < 2; ++i)
-        if (p.grad_in[i]) backend_.add_bwd(d(i), p.acc[i], dy);
+        if (p.grad_in[i] && !p.handed_on[i]) backend_.add_bwd(d(i), p.acc[i], dy);
       return;
     case Op::softcap: return backend_.softcap_bwd(d(0), p.acc[0], dy, y, a.cap);
     case Op::sigmoid_gate: return backend_.sigmoid_gate_bwd(d(0), d(1), p.acc[0], p.acc[1], dy, x, x1);

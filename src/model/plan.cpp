@@ -67,6 +67,23 @@ bool only_reader(const Program& program, size_t s, int slot) {
   return slot != program.input && slot != program.output;
 }
 
+// Whether the terms of the sum of step s may share its gradient's place: what later adds to one term's gradient must come when the
+// other term's is no longer read.
+bool may_share(const Program& program, const Plan& plan, size_t s) {
+  const auto& in = program.steps[s].in;
+  for (size_t i = 0; i < 2; ++i)
+    for (size_t t = 0; t < s; ++t) {
+      const Step& step = program.steps[t];
+      const bool makes_other = std::find(step.out.begin(), step.out.end(), in[1 - i]) != step.out.end();
+      for (size_t u = t + 1; makes_other && u < s; ++u) {  // walking up, u adds before t reads
+        const Step& adds = program.steps[u];
+        for (size_t j = 0; j < adds.in.size(); ++j)
+          if (plan.steps[u].grad_in[j] && adds.in[j] == in[i]) return false;
+      }
+    }
+  return true;
+}
+
 int add_placement(Plan& plan, std::string name, i64 bytes, int first, int last) {
   plan.placements.push_back({std::move(name), aligned(bytes), first, last, 0});
   return static_cast<int>(plan.placements.size()) - 1;
@@ -113,9 +130,10 @@ void find_lifetimes(const Program& program, Plan& plan, const Moments& at) {
   grad(program.output, at.loss());
   for (size_t s = program.steps.size(); s-- > 0;) {
     const Step& step = program.steps[s];
-    const StepPlan& p = plan.steps[s];
+    StepPlan& p = plan.steps[s];
     if (!p.backward) continue;
     const OpTraits& t = traits(step.op);
+    const bool shares = step.op == Op::add && may_share(program, plan, s);
     // A linear keeps its input for dw alone.
     const bool linear = step.op == Op::linear || step.op == Op::expert_linear;
     const unsigned keeps_in = linear && !p.grad_weight ? t.keeps_in & ~1u : t.keeps_in;
@@ -125,6 +143,10 @@ void find_lifetimes(const Program& program, Plan& plan, const Moments& at) {
       if (bit(t.in_place, i) && p.acc[i] == Acc::set && only_reader(program, s, step.in[i])) {
         SlotPlan& slot = plan.slots[static_cast<size_t>(step.in[i])];
         slot.grad = slot.value;
+      }
+      if (shares && p.acc[i] == Acc::set) {
+        plan.slots[static_cast<size_t>(step.in[i])].grad = plan.slots[static_cast<size_t>(step.out[0])].grad;
+        p.handed_on[i] = true;
       }
       grad(step.in[i], at.backward(s));
     }
@@ -243,10 +265,11 @@ double bytes_backward(const Program& program, const Plan& plan, size_t step) {
   const Step& s = program.steps[step];
   const StepPlan& p = plan.steps[step];
   const OpTraits& t = traits(s.op);
-  double bytes = slot_bytes(program, plan, s.out[0]);
+  const bool reads = p.grad_in != p.handed_on || p.grad_weight;
+  double bytes = reads ? slot_bytes(program, plan, s.out[0]) : 0;
   for (size_t i = 0; i < s.in.size(); ++i) {
     if (bit(t.keeps_in, i)) bytes += slot_bytes(program, plan, s.in[i]);
-    if (p.grad_in[i]) bytes += slot_bytes(program, plan, s.in[i]) * (p.acc[i] == Acc::add ? 2 : 1);
+    if (p.grad_in[i] && !p.handed_on[i]) bytes += slot_bytes(program, plan, s.in[i]) * (p.acc[i] == Acc::add ? 2 : 1);
   }
   for (size_t i = 0; i < s.out.size(); ++i)
     if (bit(t.keeps_out, i)) bytes += slot_bytes(program, plan, s.out[i]);

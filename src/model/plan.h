@@ -17,6 +17,7 @@ struct StepPlan {
   bool backward = false;             // some gradient flows through it
   std::array<bool, 3> grad_in = {};  // d(in) is wanted
   std::array<Acc, 3> acc = {};       // and is set or added to
+  std::array<bool, 3> handed_on = {};  // or is d(out) itself, in its place: the gradient of a sum is that of its terms
   bool grad_weight = false;          // dw is wanted
 };
 

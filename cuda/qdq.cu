@@ -73,10 +73,11 @@ __global__ void qdq_kernel(W* __restrict__ wq, const W* __restrict__ w, const fl
   }
 }
 
-// v -= lr sign(dv),  lo, hi = clamp(. - minmax_lr sign(d.), 0, 1)
+// v -= lr sign(dv),  lo, hi = clamp(. - minmax_lr sign(d.), 0, most)
 template <bool whole, class W, class G>
 __global__ void step_kernel(float* __restrict__ v, float* lo, float* hi, const W* __restrict__ w, const G* __restrict__ dwq,
-                            const float* wmin, const float* wmax, Matrix m, QuantSpec spec, Rates rates, Faults* faults) {
+                            const float* wmin, const float* wmax, Matrix m, QuantSpec spec, Rates rates, float most,
+                            Faults* faults) {
   const i32 step = rates.counters[1];
   if (step < 0 || step >= rates.steps) {
     if (global_thread() == 0) report(faults, Fault::step, rates.steps, step);
@@ -120,8 +121,58 @@ __global__ void step_kernel(float* __restrict__ v, float* lo, float* hi, const W
   const float s = quad_total(sum_s), z = quad_total(sum_z);
   if (!place.exists() || Place::quarter() != 0) return;
   const std::array<float, 2> d = range_bwd(range, grid, s, z, spec);
-  lo[place.group] = held(range.lo - minmax_lr * sign(d[0]), 0.0f, 1.0f);
-  hi[place.group] = held(range.hi - minmax_lr * sign(d[1]), 0.0f, 1.0f);
+  lo[place.group] = held(range.lo - minmax_lr * sign(d[0]), 0.0f, most);
+  hi[place.group] = held(range.hi - minmax_lr * sign(d[1]), 0.0f, most);
+}
+
+// One trial after another; a group's weights stay in the first cache.
+template <bool whole, class W>
+__global__ void search_kernel(float* lo, float* hi, const W* __restrict__ w, const float* __restrict__ h, const float* wmin,
+                              const float* wmax, Matrix m, QuantSpec spec) {
+  const Place place(m);
+  Range<float> range = place.exists() ? Ranges{wmin, wmax, lo, hi}.of(place.group) : Range<float>{};
+  const float* costs = h + place.at % m.cols;
+  Trial<float> best{};
+  for (int k = kFirstTrial - 1; k <= kLastTrial; ++k) {
+    range.lo = range.hi = k < kFirstTrial ? 1.0f : trial_factor<float>(k);
+    const Grid<float> grid = grid_of(range, spec);
+    float sum[kHeld] = {};
+    for (i64 i = Place::quarter() * kHeld; i < place.n; i += kLanes) {
+      const i64 left = place.n - i;
+      const Pack<W, kHeld> in = load_some<whole>(w + place.at + i, left);
+      const Pack<float, kHeld> cost = load_some<whole>(costs + i, left);
+#pragma unroll
+      for (int j = 0; j < kHeld; ++j)
+        if (whole || j < left) sum[j] += error_of(widened(in.x[j]), cost.x[j], grid);
+    }
+    const Trial<float> trial{range.lo, quad_total(sum)};
+    best = k < kFirstTrial ? trial : better(best, trial);
+  }
+  if (!place.exists() || Place::quarter() != 0) return;
+  lo[place.group] = hi[place.group] = best.factor;
+}
+
+// A block takes a warp's width of columns; its warps share the rows and add up in their order.
+constexpr int kSlices = 32;
+
+template <class T>
+__global__ void squares_kernel(float* h, const T* __restrict__ x, i64 rows, i64 cols) {
+  __shared__ float sums[kSlices][kWarp];
+  const i64 column = static_cast<i64>(blockIdx.x) * kWarp + lane();
+  const int slice = static_cast<int>(threadIdx.x) / kWarp;
+  float sum = 0;
+  if (column < cols) {
+#pragma unroll 8
+    for (i64 row = slice; row < rows; row += kSlices) {
+      const float value = widened(x[row * cols + column]);
+      sum += value * value;
+    }
+  }
+  sums[slice][lane()] = sum;
+  __syncthreads();
+  if (slice != 0 || column >= cols) return;
+  for (int s = 1; s < kSlices; ++s) sum += sums[s][lane()];
+  h[column] += sum;
 }
 
 template <bool whole, class W>
@@ -174,22 +225,43 @@ void CudaBackend::qdq(Tensor wq, const QdqTensors& q, const QuantSpec& spec) {
   launched("qdq");
 }
 
-void CudaBackend::qdq_step(const QdqTensors& q, Tensor dwq, const QuantSpec& spec, const TuningState& state) {
+void CudaBackend::qdq_step(const QdqTensors& q, Tensor dwq, const QuantSpec& spec, const TuningState& state, float most) {
   fits_qdq(q, spec);
   fits(dwq.size() == q.w.size() && state.lr.size() == state.minmax_lr.size(), "qdq_step");
   const Rates rates{state.lr.as<float>(), state.minmax_lr.as<float>(), state.counters.as<i32>(), state.lr.size()};
-  if (spec.two_levels()) return qdq_step_two_levels(q, dwq, spec, rates, faults_, stream_);
+  if (spec.two_levels()) return qdq_step_two_levels(q, dwq, spec, rates, most, faults_, stream_);
   const Matrix m = matrix_of(q.w, spec);
   const auto run = [&](const auto* gradient) {
     with_weights(q.w, spec, {dwq.data, q.v.data}, [&](const auto* w, auto whole) {
       step_kernel<whole><<<blocks_for(m.groups * kQuad), kBlock, 0, stream_>>>(
           q.v.as<float>(), q.lo.as<float>(), q.hi.as<float>(), w, gradient, q.wmin.as<float>(), q.wmax.as<float>(), m, spec,
-          rates, faults_);
+          rates, most, faults_);
     });
   };
   if (dwq.dtype == DType::bf16) run(dwq.as<bfloat>());
   else run(dwq.as<float>());
   launched("qdq_step");
+}
+
+void CudaBackend::search_factors(const QdqTensors& q, Tensor h, const QuantSpec& spec) {
+  fits_qdq(q, spec);
+  fits(h.size() == q.w.cols() && !spec.two_levels(), "search_factors");
+  const Matrix m = matrix_of(q.w, spec);
+  with_weights(q.w, spec, {h.data}, [&](const auto* w, auto whole) {
+    search_kernel<whole><<<blocks_for(m.groups * kQuad), kBlock, 0, stream_>>>(q.lo.as<float>(), q.hi.as<float>(), w,
+                                                                               h.as<float>(), q.wmin.as<float>(),
+                                                                               q.wmax.as<float>(), m, spec);
+  });
+  launched("search_factors");
+}
+
+void CudaBackend::column_squares(Tensor h, Tensor x) {
+  fits(h.size() == x.cols() && x.rows() > 0, "column_squares");
+  const unsigned blocks = static_cast<unsigned>(divide_up(x.cols(), kWarp));
+  with_activation([&]<class T>(T) {
+    squares_kernel<<<blocks, kSlices * kWarp, 0, stream_>>>(h.as<float>(), x.as<T>(), x.rows(), x.cols());
+  });
+  launched("column_squares");
 }
 
 void CudaBackend::qdq_codes(const GridTensors& grid, const QdqTensors& q, const QuantSpec& spec) {

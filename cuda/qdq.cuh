@@ -74,8 +74,8 @@ inline Ranges ranges_of(const QdqTensors& q) {
 
 // Scales of two levels: qdq_super.cu. The shapes have been checked.
 void qdq_two_levels(Tensor wq, const QdqTensors& q, const QuantSpec& spec, cudaStream_t stream);
-void qdq_step_two_levels(const QdqTensors& q, Tensor dwq, const QuantSpec& spec, const Rates& rates, Faults* faults,
-                         cudaStream_t stream);
+void qdq_step_two_levels(const QdqTensors& q, Tensor dwq, const QuantSpec& spec, const Rates& rates, float most,
+                         Faults* faults, cudaStream_t stream);
 void qdq_codes_two_levels(const GridTensors& grid, const QdqTensors& q, const QuantSpec& spec, cudaStream_t stream);
 
 }  // namespace signround::cuda

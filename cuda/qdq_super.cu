@@ -107,7 +107,8 @@ __global__ void qdq_kernel(W* __restrict__ wq, const W* __restrict__ w, const fl
 
 template <int per, bool whole, class W, class G>
 __global__ void step_kernel(float* __restrict__ v, float* lo, float* hi, const W* __restrict__ w, const G* __restrict__ dwq,
-                            const float* wmin, const float* wmax, i64 supers, QuantSpec spec, Rates rates, Faults* faults) {
+                            const float* wmin, const float* wmax, i64 supers, QuantSpec spec, Rates rates, float most,
+                            Faults* faults) {
   const i32 step = rates.counters[1];
   if (step < 0 || step >= rates.steps) {
     if (global_thread() == 0) report(faults, Fault::step, rates.steps, step);
@@ -152,8 +153,8 @@ __global__ void step_kernel(float* __restrict__ v, float* lo, float* hi, const W
   if (place.quarter != 0) return;
 #pragma unroll
   for (int j = 0; j < per; ++j) {
-    lo[place.group(j)] = held(grids.range[j].lo - minmax_lr * sign(d[j][0]), 0.0f, 1.0f);
-    hi[place.group(j)] = held(grids.range[j].hi - minmax_lr * sign(d[j][1]), 0.0f, 1.0f);
+    lo[place.group(j)] = held(grids.range[j].lo - minmax_lr * sign(d[j][0]), 0.0f, most);
+    hi[place.group(j)] = held(grids.range[j].hi - minmax_lr * sign(d[j][1]), 0.0f, most);
   }
 }
 
@@ -212,14 +213,14 @@ void qdq_two_levels(Tensor wq, const QdqTensors& q, const QuantSpec& spec, cudaS
   launched("qdq");
 }
 
-void qdq_step_two_levels(const QdqTensors& q, Tensor dwq, const QuantSpec& spec, const Rates& rates, Faults* faults,
-                         cudaStream_t stream) {
+void qdq_step_two_levels(const QdqTensors& q, Tensor dwq, const QuantSpec& spec, const Rates& rates, float most,
+                         Faults* faults, cudaStream_t stream) {
   const auto run = [&](const auto* gradient) {
     with_supers(q.w, spec, [&](i64 supers, unsigned blocks, auto per) {
       with_weights(q.w, spec, {dwq.data, q.v.data}, [&](const auto* w, auto whole) {
         step_kernel<per, whole><<<blocks, kBlock, 0, stream>>>(q.v.as<float>(), q.lo.as<float>(), q.hi.as<float>(), w, gradient,
                                                                q.wmin.as<float>(), q.wmax.as<float>(), supers, spec, rates,
-                                                               faults);
+                                                               most, faults);
       });
     });
   };

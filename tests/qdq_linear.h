@@ -34,12 +34,17 @@ struct Linear {
     if (!offset.empty()) grid.offset = tensor(offset);
     b.qdq_codes(grid, tensors(), spec);
   }
-  void step(Backend& b, float lr, float minmax_lr) {
+  void step(Backend& b, float lr, float minmax_lr, float most = 1) {
     std::vector<float> lrs = {0, lr}, minmax_lrs = {0, minmax_lr};
     std::vector<i32> counters = {0, 1, 0, 0};  // the second of two steps
     TuningState state{};
     state.lr = tensor(lrs), state.minmax_lr = tensor(minmax_lrs), state.counters = tensor(counters);
-    b.qdq_step(tensors(), tensor(dwq, rows, cols), spec, state);
+    b.qdq_step(tensors(), tensor(dwq, rows, cols), spec, state, most);
+  }
+  // Where the search starts it, h being the costs of its columns.
+  void search(Backend& b, std::vector<float>& h) {
+    b.group_range(tensors().wmin, tensors().wmax, tensors().w, spec);
+    b.search_factors(tensors(), tensor(h), spec);
   }
   // {d lo, d hi} of a group of one level; dv if wanted.
   std::array<float, 2> gradients(i64 group, std::vector<float>* dv = nullptr) {

@@ -254,7 +254,8 @@ namespace {
 
 // All that qdq and three steps make of random weights, as bytes.
 template <class W>
-std::vector<std::byte> quantize_bytes(Backend& b, W, i64 rows, i64 cols, const QuantSpec& spec, DType gradient, bool wild) {
+std::vector<std::byte> quantize_bytes(Backend& b, W, i64 rows, i64 cols, const QuantSpec& spec, DType gradient, bool wild,
+                                      bool searched) {
   Lab lab(b, DType::f32);
   const i64 groups = spec.groups(cols);
   const double size = wild ? 1e-4 : 0.06;  // wild: many scales are held at their bound
@@ -272,9 +273,10 @@ std::vector<std::byte> quantize_bytes(Backend& b, W, i64 rows, i64 cols, const Q
   state.lr = lab.values({0, 0.0137f}), state.minmax_lr = lab.values({0, 0.0071f});
   state.counters = lab.integers({0, 1, 0, 0});
   b.group_range(q.wmin, q.wmax, q.w, spec);
+  if (searched) b.search_factors(q, lab.learned(1, cols, 0, 3), spec);
   for (int round = 0; round < 3; ++round) {
     b.qdq(wq, q, spec);
-    b.qdq_step(q, dwq, spec, state);
+    b.qdq_step(q, dwq, spec, state, searched ? 2 : 1);
   }
   b.qdq_codes(grid, q, spec);
   std::vector<std::byte> all;
@@ -301,9 +303,13 @@ TEST_CASE("cuda: integers, scales and learned parameters are the CPU's, to the b
       CAPTURE(spec.group);
       CAPTURE(spec.symmetric);
       CAPTURE(wild);
-      const std::vector<std::byte> want = quantize_bytes(*cpu, w, rows, cols, spec, DType::f32, wild);
-      CHECK(quantize_bytes(*gpu, w, rows, cols, spec, DType::f32, wild) == want);
-      CHECK(quantize_bytes(*gpu, w, rows, cols, spec, DType::bf16, wild) == want);
+      for (bool searched : {false, true}) {
+        if (searched && spec.two_levels()) continue;
+        CAPTURE(searched);
+        const std::vector<std::byte> want = quantize_bytes(*cpu, w, rows, cols, spec, DType::f32, wild, searched);
+        CHECK(quantize_bytes(*gpu, w, rows, cols, spec, DType::f32, wild, searched) == want);
+        CHECK(quantize_bytes(*gpu, w, rows, cols, spec, DType::bf16, wild, searched) == want);
+      }
     }
   };
   for (int bits : {2, 3, 4, 8})
@@ -320,6 +326,15 @@ TEST_CASE("cuda: integers, scales and learned parameters are the CPU's, to the b
     both(f16{}, 5, 256, spec);
     both(0.0f, 3, 768, spec);
   }
+}
+
+TEST_CASE("cuda: sums of the squares of columns") {
+  if (absent()) return;
+  for (const Extent& e : {Extent{1, 1}, {3, 17}, {33, 64}, {1000, 97}, {16384, 576}})
+    compare(cat("column_squares ", e.rows, "x", e.cols), [&](Lab& lab) {
+      const Tensor h = lab.weight_gradient(1, e.cols, Acc::add), x = lab.in(e.rows, e.cols);
+      lab.backend.column_squares(h, x);
+    });
 }
 
 TEST_CASE("cuda: the loop's own steps") {

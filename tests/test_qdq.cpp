@@ -211,6 +211,18 @@ TEST_CASE("qdq: a step goes against the sign and keeps the factors in [0, 1]") {
   CHECK(floor.hi[0] <= 1);
 }
 
+TEST_CASE("qdq: factors that a search has started may grow to 2") {
+  const std::unique_ptr<Backend> backend = make_cpu_backend(Precision::f32);
+  Linear<float> l = group_of({-8, 3, 3.4f, 7}, kSym4);
+  l.dwq = {0, 0, 2, 0};  // S = 2 (3 - 3.4) < 0 and -wmin > 0: dlo < 0
+  l.step(*backend, 0, 0.25f, 2);
+  CHECK(l.lo[0] == 1.25f);
+  l.dwq = {0, 0, -2, 0};
+  l.lo[0] = 1.9f;  // s = 1.9: S = -2 (2 - 3.4 / 1.9) < 0
+  l.step(*backend, 0, 0.25f, 2);
+  CHECK(l.lo[0] == 2);
+}
+
 TEST_CASE("qdq: the same bits for every instruction set and number of threads") {
   Random random;
   const auto compare = [&]<class W>(W, i64 cols, std::initializer_list<QuantSpec> specs) {

@@ -21,7 +21,7 @@ struct QdqTensors {
   Tensor w;           // [O,I] original weight, f32 | f16 | bf16
   Tensor wmin, wmax;  // [O,G] f32: min(0, min w), max(0, max w) of each group, fixed
   Tensor v;           // [O,I] f32: rounding offsets, start 0
-  Tensor lo, hi;      // [O,G] f32 in [0,1]: factors of wmin, wmax, start 1
+  Tensor lo, hi;      // [O,G] f32: factors of wmin, wmax, start 1 or where search_factors finds them
 
   QdqTensors rows(i64 first, i64 count) const {
     const auto part = [&](Tensor t) { return t.slice(first, count); };
@@ -191,8 +191,13 @@ struct Backend : Allocator {
   //   wq = scale * (round(w/scale + v) [- zero])
   virtual void group_range(Tensor wmin, Tensor wmax, Tensor w, const QuantSpec& spec) = 0;
   virtual void qdq(Tensor wq, const QdqTensors& q, const QuantSpec& spec) = 0;
-  // Its backward fused with the optimiser:   v -= lr sign(dv),  lo, hi = clamp(. - minmax_lr sign(d.), 0, 1). No dv ever exists.
-  virtual void qdq_step(const QdqTensors& q, Tensor dwq, const QuantSpec& spec, const TuningState& state) = 0;
+  // Its backward fused with the optimiser:   v -= lr sign(dv),  lo, hi = clamp(. - minmax_lr sign(d.), 0, most). There is no dv.
+  virtual void qdq_step(const QdqTensors& q, Tensor dwq, const QuantSpec& spec, const TuningState& state, float most) = 0;
+  // A better start than the whole range: lo = hi = the factor with the least sum of h_j (wq_j - w_j)^2 over the group at v = 0,
+  // of those that ops/qdq_math.h lists. h [I] f32, not negative: what an error in column j costs. Scales of one level alone.
+  virtual void search_factors(const QdqTensors& q, Tensor h, const QuantSpec& spec) = 0;
+  // Such an h, the squared error that 1 more in w_oj alone gives output o over all tokens:   h_j += sum of x_j^2 over rows of x
+  virtual void column_squares(Tensor h, Tensor x) = 0;
   virtual void qdq_codes(const GridTensors& grid, const QdqTensors& q, const QuantSpec& spec) = 0;
 
   // ---- the loop's own steps.

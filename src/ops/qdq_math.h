@@ -2,7 +2,8 @@
 // choose the same integers and scales, to the bit.
 //
 // A group of weights w_i shares a grid of 2^b levels: a scale s and the code z that stands for 0. Learned are the rounding
-// offsets v_i (from 0), and lo, hi in [0,1] (from 1), which shrink the group's range wmin = min(0, min w), wmax = max(0, max w).
+// offsets v_i (from 0), and lo, hi in [0, most], the factors of the group's range wmin = min(0, min w), wmax = max(0, max w):
+// from 1, with most = 1, so that the range can only shrink, or from where a search finds the least error (below), with most = 2.
 //
 //   mn = wmin lo,  mx = wmax hi,  Q = 2^b - 1,  M = 2^(b-1)
 //   symmetric:   s = -mn/M if mx < -mn, else -mx/M             z = M
@@ -19,6 +20,9 @@
 //   symmetric:   ds = S:               if mx < -mn: dlo = -ds wmin/M, dhi = 0;   if mx > -mn: dlo = 0, dhi = -ds wmax/M;
 //                                      if equal, half of each branch's, of the second: dlo = ds wmin/2M, dhi = -ds wmax/2M
 //   asymmetric:  ds = S - Z mn/s:      dlo = -ds wmin/Q + Z wmin,   dhi = ds wmax/Q       (z = -mn/s is a path of its own)
+//
+// The search: of f = 1 and then f_k = k/64, k = 16..96, the first with the least sum h_i (wq_i - w_i)^2 at v = 0 and lo = hi = f.
+// h_i is what an error of that weight costs: at few bits a finer grid that clips a few weights is better than the whole range.
 //
 // Everything is computed in f32 (T is double or Dual in tests), without fused multiply-adds and without branches. constexpr
 // makes the functions callable from device code.
@@ -152,5 +156,25 @@ constexpr std::array<T, 2> range_bwd(const Range<T>& range, const Grid<T>& grid,
   const T ds = spec.symmetric ? sum_s : sum_s - z * (range.mn() / grid.scale);
   return ends_bwd(range, grid.scale_free ? ds : T(0), z, spec);
 }
+
+// ---- The search. Its factors are exact; that of all ranges as they are is tried first.
+inline constexpr int kFirstTrial = 16, kLastTrial = 96;
+template <class T>
+constexpr T trial_factor(int k) { return T(k) / T(64); }
+
+// What one weight adds to the error of a grid that it is rounded to nearest on.
+template <class T>
+constexpr T error_of(T w, T h, const Grid<T>& grid) {
+  const T off = value_of(level_of(w, T(0), grid), grid) - w;
+  return h * (off * off);
+}
+
+// A factor and its error; of two, the first unless the second is better.
+template <class T>
+struct Trial {
+  T factor, error;
+};
+template <class T>
+constexpr Trial<T> better(const Trial<T>& first, const Trial<T>& second) { return second.error < first.error ? second : first; }
 
 }  // namespace signround::SIGNROUND_ISA

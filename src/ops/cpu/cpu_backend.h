@@ -269,12 +269,22 @@ class CpuBackend final : public CpuDevice<T> {
       SIGNROUND_ISA::qdq(wq.as<W>(), p, q.w.rows(), q.w.cols(), spec);
     });
   }
-  void qdq_step(const QdqTensors& q, Tensor dwq, const QuantSpec& spec, const TuningState& state) override {
+  void qdq_step(const QdqTensors& q, Tensor dwq, const QuantSpec& spec, const TuningState& state, float most) override {
     fits(dwq.size() == q.w.size(), "qdq_step");
     const float lr = at_step<float>(state.lr, state), minmax_lr = at_step<float>(state.minmax_lr, state);
     with_learned(q, spec, [&]<class W>(const Learned<T, W>& p) {
-      SIGNROUND_ISA::qdq_step(p, dwq.as<T>(), q.w.rows(), q.w.cols(), spec, T(lr), T(minmax_lr));
+      SIGNROUND_ISA::qdq_step(p, dwq.as<T>(), q.w.rows(), q.w.cols(), spec, T(lr), T(minmax_lr), T(most));
     });
+  }
+  void search_factors(const QdqTensors& q, Tensor h, const QuantSpec& spec) override {
+    fits(h.size() == q.w.cols() && !spec.two_levels(), "search_factors");
+    with_learned(q, spec, [&]<class W>(const Learned<T, W>& p) {
+      SIGNROUND_ISA::search_factors(p, h.as<T>(), q.w.rows(), q.w.cols(), spec);
+    });
+  }
+  void column_squares(Tensor h, Tensor x) override {
+    fits(h.size() == x.cols(), "column_squares");
+    SIGNROUND_ISA::column_squares(h.as<T>(), x.as<T>(), x.rows(), x.cols());
   }
   void qdq_codes(const GridTensors& grid, const QdqTensors& q, const QuantSpec& spec) override {
     fits(fits_grid(grid, q.w, spec), "qdq_codes");

@@ -1,7 +1,7 @@
 // Quantize-dequantize and its backward: what SignRound adds to a linear (arXiv 2309.05516, in the form of auto-round).
 //
 // The formulas of a weight and of a group: ops/qdq_math.h; of scales of two levels: ops/qdq_super.h; here they run over tensors.
-// Step:  v -= lr sign(dv),  lo = clamp(lo - minmax_lr sign(dlo), 0, 1), hi likewise;  sign(0) = sign(NaN) = 0.
+// Step:  v -= lr sign(dv),  lo = clamp(lo - minmax_lr sign(dlo), 0, most), hi likewise;  sign(0) = sign(NaN) = 0.
 //
 // Everything is computed in f32, in an order that is the same on every processor; so are the results, to the bit.
 #pragma once
@@ -60,6 +60,19 @@ inline std::array<T, 2> group_bwd(const T* g, const W* w, const T* v, i64 n, con
     use(first, count, dv);
   });
   return {sum_s.total(), sum_z.total()};
+}
+
+// The error of one group rounded to nearest, each weight's times its h.
+template <class T, class W>
+inline T group_error(const W* w, const T* h, i64 n, const Grid<T>& grid) {
+  RunningSum<T> sum;
+  for_pieces(n, [&](i64 first, i64 count) {
+    T wide[kPiece], term[kPiece];
+    const T* x = as(wide, w + first, count);
+    for (i64 i = 0; i < count; ++i) term[i] = error_of(x[i], h[first + i], grid);
+    sum.add(term, count);
+  });
+  return sum.total();
 }
 
 // The groups that share an f16 scale: one, or those of a super-block.
@@ -168,7 +181,7 @@ void qdq(W* wq, const Learned<T, W>& p, i64 rows, i64 cols, const QuantSpec& spe
 }
 
 template <class T, class W>
-void qdq_step(const Learned<T, W>& p, const T* dwq, i64 rows, i64 cols, const QuantSpec& spec, T lr, T minmax_lr) {
+void qdq_step(const Learned<T, W>& p, const T* dwq, i64 rows, i64 cols, const QuantSpec& spec, T lr, T minmax_lr, T most) {
   for_places(rows, cols, spec, [&](const Place& place) {
     SharedGrids<T> s;
     std::array<T, 2> sums[kMostGroups] = {}, d[kMostGroups];
@@ -180,9 +193,35 @@ void qdq_step(const Learned<T, W>& p, const T* dwq, i64 rows, i64 cols, const Qu
     });
     grids_bwd(d, sums, s, place.groups, spec);
     place.each([&](int k, i64 group, i64) {
-      p.lo[group] = held(s.range[k].lo - minmax_lr * sign(d[k][0]), T(0), T(1));
-      p.hi[group] = held(s.range[k].hi - minmax_lr * sign(d[k][1]), T(0), T(1));
+      p.lo[group] = held(s.range[k].lo - minmax_lr * sign(d[k][0]), T(0), most);
+      p.hi[group] = held(s.range[k].hi - minmax_lr * sign(d[k][1]), T(0), most);
     });
+  });
+}
+
+template <class T, class W>
+void search_factors(const Learned<T, W>& p, const T* h, i64 rows, i64 cols, const QuantSpec& spec) {
+  for_places(rows, cols, spec, [&](const Place& place) {
+    place.each([&](int, i64 group, i64 at) {
+      const auto trial = [&](T factor) {
+        const Range<T> range{p.wmin[group], p.wmax[group], factor, factor};
+        return Trial<T>{factor, group_error(p.w + at, h + at % cols, place.n, grid_of(range, spec))};
+      };
+      Trial<T> best = trial(T(1));
+      for (int k = kFirstTrial; k <= kLastTrial; ++k) best = better(best, trial(trial_factor<T>(k)));
+      p.lo[group] = p.hi[group] = best.factor;
+    });
+  });
+}
+
+template <class T>
+void column_squares(T* h, const T* x, i64 rows, i64 cols) {
+  constexpr i64 kColumns = 64;  // of a task
+  parallel_ranges(cols, kColumns, [&](i64 first, i64 last) {
+    T sum[kColumns] = {};
+    for (i64 row = 0; row < rows; ++row)
+      for (i64 c = first; c < last; ++c) sum[c - first] += x[row * cols + c] * x[row * cols + c];
+    for (i64 c = first; c < last; ++c) h[c] += sum[c - first];
   });
 }
 

@@ -34,6 +34,7 @@ TEST_CASE("options: an empty command line gives the pipeline's own defaults") {
   CHECK(typed.spec == own.spec);
   CHECK(typed.formats == own.formats);
   CHECK(typed.iters == own.iters);
+  CHECK(typed.search_bits == own.search_bits);
   CHECK(typed.lr == own.lr);
   CHECK(typed.minmax_lr == own.minmax_lr);
   CHECK(typed.nsamples == own.nsamples);
@@ -62,6 +63,8 @@ TEST_CASE("options: values, in every spelling") {
   CHECK(options({"--format", "auto_round,fake"}).formats == std::vector<std::string>{"auto_round", "fake"});
   CHECK(options({"--ignore_layers=lm_head,down_proj"}).ignore_layers == std::vector<std::string>{"lm_head", "down_proj"});
   CHECK(options({"--lr", "5e-3"}).lr == 0.005);
+  CHECK(options({"--search-ranges", "on"}).search_bits == 8);
+  CHECK(options({"--search-ranges=off"}).search_bits == 0);
   CHECK(options({"--precision", "bf16"}).precision == Precision::bf16);
   CHECK(parse(generate_command, {"m", "--prompt=--not an option"}).text("--prompt") == "--not an option");
   CHECK(parse(generate_command, {"-p", "a_b", "--", "--strange-model"}).argument == "--strange-model");

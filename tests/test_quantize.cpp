@@ -120,6 +120,23 @@ TEST_CASE("quantize: tuning lowers the loss of every block") {
   for (const BlockReport& block : report.blocks) CHECK(block.best_loss < 0.8 * block.first_loss);
 }
 
+TEST_CASE("quantize: a search for the ranges starts nearer, and round to nearest has none") {
+  const TempDir dir;
+  write_ids(dir.path / "ids.txt", 400, 256);
+  double first[2];
+  for (int search_bits : {0, 3}) {
+    QuantizeOptions options = tiny(dir, cat("out", search_bits));
+    options.search_bits = search_bits;
+    options.batch_size = options.nsamples;
+    first[search_bits / 3] = run(options).blocks[0].first_loss;
+    options.iters = 0;
+    options.output += "-nearest";
+    run(options);
+  }
+  CHECK(first[1] < 0.9 * first[0]);
+  CHECK(same_files(dir.path / "out0-nearest", dir.path / "out3-nearest"));
+}
+
 TEST_CASE("quantize: all formats of a run hold the same weights") {
   const TempDir dir;
   write_ids(dir.path / "ids.txt", 400, 256);

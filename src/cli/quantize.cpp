@@ -44,6 +44,9 @@ constexpr Flag kFlags[] = {
     {.name = "--minmax-lr", .kind = FlagKind::real, .value = "X",
      .help = "the same for the ranges of the groups; if absent as --lr", .example = "--minmax-lr 0.002",
      .least = 1e-12, .most = 1e3},
+    {.name = "--search-ranges", .kind = FlagKind::choice, .value = "auto|on|off", .fallback = "auto",
+     .help = "start each group from the range with the least error in the output, not the whole; auto: at 2 bits",
+     .example = "--search-ranges off"},
     {.name = "--nsamples", .kind = FlagKind::integer, .value = "N", .fallback = "128",
      .help = "calibration samples; best: 512", .example = "--nsamples 64", .least = 1, .most = kMany},
     {.name = "--seqlen", .kind = FlagKind::integer, .value = "N", .fallback = "2048", .help = "tokens of a sample",
@@ -215,6 +218,8 @@ QuantizeOptions quantize_options(const Arguments& args) {
   const bool low_bits = recipe.low_bits_lr > 0 && o.spec.bits <= 3 && o.iters > 0;
   if (!o.lr && low_bits) o.lr = recipe.low_bits_lr / static_cast<double>(o.iters);
   o.minmax_lr = real("--minmax-lr");
+  const std::string search = args.text("--search-ranges");
+  if (search != "auto") o.search_bits = search == "on" ? 8 : 0;
   o.nsamples = integer("--nsamples").value_or(recipe.nsamples);
   o.seqlen = args.integer("--seqlen");
   o.batch_size = args.integer("--batch-size");

@@ -62,6 +62,11 @@ void Executor::backward(Acc dw_acc, const std::function<void(size_t weight, Tens
   }
 }
 
+void Executor::each_input(const std::function<void(size_t weight, Tensor x)>& f) const {
+  for (size_t s = 0; s < program_.steps.size(); ++s)
+    if (plan_.steps[s].grad_weight) f(static_cast<size_t>(program_.steps[s].weight), value(program_.steps[s].in[0]));
+}
+
 namespace {
 
 RopeShape with_rows(RopeShape shape, const Plan& plan) {

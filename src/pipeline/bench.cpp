@@ -143,7 +143,9 @@ void time_groups(Backend& backend, const Program& program, const BlockWork& work
   });
   groups.time("quantize-dequantize", 0, 2 * w_bytes + 4 * weights, [&] { work.quantize(); });
   groups.time("its backward and step", 0, w_bytes + dw_bytes + 8 * weights, [&] {
-    quant.each([&](size_t i) { backend.qdq_step(quant.tensors[i], executor.dw(i), quant.specs[i], work.state()); });
+    quant.each([&](size_t i) {
+      backend.qdq_step(quant.tensors[i], executor.dw(i), quant.specs[i], work.state(), quant.most(i));
+    });
   });
   const Tensor out = executor.output();
   groups.time("loss", 0, 3.0 * static_cast<double>(out.bytes()),
@@ -161,7 +163,7 @@ BenchReport bench(const BenchOptions& options) {
   const RandomWeights source;
   const TuneOptions tune{.steps = run.iters, .batch = run.batch_size, .accumulate = run.accumulate, .tokens = run.seqlen,
                          .lr = 1 / static_cast<double>(run.iters), .minmax_lr = 1 / static_cast<double>(run.iters),
-                         .early_targets = run.memory != Memory::least};
+                         .search_bits = run.search_bits, .early_targets = run.memory != Memory::least};
   const Program program = family_of(config).block(config, 0);
   std::vector<QuantSpec> specs;
   for (const WeightRef& w : program.weights) specs.push_back(w.linear ? run.spec : QuantSpec{.bits = 16});
@@ -198,7 +200,7 @@ BenchReport bench(const BenchOptions& options) {
   const BlockWork work(arena, snapshots, *backend, source, program, specs, tune);
   work.load();
   for (const WeightRef& w : program.weights) report.weights += w.linear ? w.rows * w.cols : 0;
-  chain.run_original(work.executor());
+  work.run_original(chain);
   Sampler sampler(random, run.nsamples);
   const auto tune_once = [&] { work.tune(chain.quantized_input(), chain.target(), sampler, [](i64) {}); };
   tune_once();

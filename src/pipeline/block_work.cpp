@@ -23,7 +23,7 @@ BlockWork::BlockWork(Arena& arena, Arena& snapshots, Backend& backend, const Wei
     : backend_(backend),
       tune_(tune),
       stage_(arena, backend, source, program, plan_options(backend, tune), specs),
-      quant_(BlockQuant::place(arena, snapshots, program, stage_.weights(), specs, tune.steps > 0)),
+      quant_(BlockQuant::place(arena, snapshots, program, stage_.weights(), specs, tune.steps > 0, tune.search_bits)),
       state_(place_state(arena, tune)) {
   i64 weights = 0, groups = 0, scales = 0;
   bool two_levels = false, offset = false;
@@ -50,6 +50,11 @@ BlockWork::BlockWork(Arena& arena, Arena& snapshots, Backend& backend, const Wei
   place_grid(measure);
   Arena scratch(stage_.scratch(), plan().bytes);
   place_grid(measure.used() <= plan().bytes ? scratch : arena);
+}
+
+void BlockWork::run_original(const Chain& chain) const {
+  quant_.forget_inputs(backend_);
+  chain.run_original(executor(), [&] { quant_.add_inputs(backend_, executor()); });
 }
 
 TuneResult BlockWork::tune(Tensor inputs, Tensor targets, Sampler& sampler, const std::function<void(i64)>& issued) const {

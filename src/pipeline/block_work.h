@@ -3,6 +3,7 @@
 #pragma once
 #include "model/quantized.h"
 #include "model/stage.h"
+#include "pipeline/chain.h"
 #include "quant/signround.h"
 
 namespace signround {
@@ -18,6 +19,8 @@ class BlockWork {
   void load() const { stage_.load(true); }
   // v = 0, lo = hi = 1.
   void round_to_nearest() const { quant_.start(backend_); }
+  // Moves the original chain on, and notes what the linears read on the way, where a search wants to know it.
+  void run_original(const Chain& chain) const;
   TuneResult tune(Tensor inputs, Tensor targets, Sampler& sampler, const std::function<void(i64)>& issued) const;
   // wq of the learned parameters, for runs of executor().
   void quantize() const { quant_.quantize(backend_, executor()); }

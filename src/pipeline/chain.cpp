@@ -45,12 +45,13 @@ void Chain::embed(const Stage& stage, const std::vector<std::vector<i32>>& sampl
   backend_.copy(quantized_, float_);
 }
 
-void Chain::run(const Executor& block, Tensor states, bool original) const {
+void Chain::run(const Executor& block, Tensor states, bool original, const std::function<void()>& ran) const {
   const i64 rows = block.input().rows();
   each_batch(states.rows(), rows, [&](i64 first, i64 seen) {
     backend_.copy(block.input(), states.slice(first, rows));
     block.forward(original);
     backend_.copy(states.slice(first + seen, rows - seen), block.output().slice(seen, rows - seen));
+    ran();
   });
 }
 

@@ -1,6 +1,7 @@
 // The hidden states of all calibration samples on their way through the model, twice: as the original model computes them (float)
 // and as the model does whose earlier blocks are already quantized. A block is tuned on the second to give the first's output.
 #pragma once
+#include <functional>
 #include <vector>
 
 #include "model/stage.h"
@@ -17,15 +18,16 @@ class Chain {
   // Both chains start with the embeddings of the samples, `stage` being the family's embedding program.
   void embed(const Stage& stage, const std::vector<std::vector<i32>>& samples);
   // The original block moves the float chain on: what it holds then is what the quantized block shall give.
-  void run_original(const Executor& block) const { run(block, float_, true); }
+  // ran() is called after each batch.
+  void run_original(const Executor& block, const std::function<void()>& ran) const { run(block, float_, true, ran); }
   // The quantized block moves the quantized chain on.
-  void run_quantized(const Executor& block) const { run(block, quantized_, false); }
+  void run_quantized(const Executor& block) const { run(block, quantized_, false, [] {}); }
 
   Tensor quantized_input() const { return quantized_; }
   Tensor target() const { return float_; }
 
  private:
-  void run(const Executor& block, Tensor states, bool original) const;
+  void run(const Executor& block, Tensor states, bool original, const std::function<void()>& ran) const;
 
   Backend& backend_;
   Buffer quantized_memory_, float_memory_;

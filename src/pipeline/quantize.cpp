@@ -38,6 +38,7 @@ class Run {
     tune_ = {.steps = options.iters, .batch = options.batch_size, .accumulate = options.accumulate, .tokens = options.seqlen};
     tune_.lr = options.lr.value_or(options.iters > 0 ? 1 / static_cast<double>(options.iters) : 0);
     tune_.minmax_lr = options.minmax_lr.value_or(tune_.lr);
+    tune_.search_bits = options.search_bits;
     tune_.early_targets = options.memory != Memory::least;
     if (tunes()) check_length(model_.config(), options.seqlen);
     check(!tunes() || options.batch_size <= options.nsamples, ErrorKind::usage, "--batch-size ", options.batch_size,
@@ -196,7 +197,7 @@ std::vector<QuantizedLinear> Run::quantize_block(Arena& arena, Arena& snapshots,
     observer_.step(block, blocks, step, tune_.steps);
   };
   if (chain) {
-    chain->run_original(work.executor());
+    work.run_original(*chain);
     Sampler sampler(random_, options_.nsamples);
     if (index == 0) report_.seconds_to_first_step = seconds_since(start_);
     const Clock::time_point tuning = Clock::now();

@@ -20,6 +20,7 @@ struct QuantizeOptions {
   std::vector<std::string> formats = {"auto_round"};  // several: a folder each under output
   i64 iters = 200;                                    // 0: round to nearest
   std::optional<double> lr, minmax_lr;                // default 1/iters; minmax_lr default lr
+  int search_bits = 2;                                // TuneOptions'
   i64 nsamples = 128, seqlen = 2048, batch_size = 8, accumulate = 1;
   std::string dataset = "builtin";  // a path, or the text inside the program's data folder
   std::string ids;                  // path of an ids file instead of a text

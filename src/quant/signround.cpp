@@ -5,10 +5,11 @@
 namespace signround {
 
 BlockQuant BlockQuant::place(Arena& arena, Arena& snapshots, const Program& program, const std::vector<Tensor>& weights,
-                             const std::vector<QuantSpec>& specs, bool tuned) {
+                             const std::vector<QuantSpec>& specs, bool tuned, int search_bits) {
   BlockQuant quant;
   quant.specs = specs;
   quant.tensors.resize(specs.size());
+  quant.costs.resize(specs.size());
   const i64 before = arena.used();
   quant.each([&](size_t i) {
     const WeightRef& ref = program.weights[i];
@@ -23,9 +24,22 @@ BlockQuant BlockQuant::place(Arena& arena, Arena& snapshots, const Program& prog
     const WeightRef& ref = program.weights[i];
     for (Tensor* t : {&quant.tensors[i].wmin, &quant.tensors[i].wmax})
       *t = arena.take(DType::f32, {ref.rows, specs[i].groups(ref.cols)});
+    const bool searched = tuned && specs[i].bits <= search_bits && !specs[i].two_levels();
+    if (searched) quant.costs[i] = arena.take(DType::f32, {ref.cols});
   });
   if (tuned) quant.best = snapshots.take(DType::u8, {quant.learned.size()});
   return quant;
+}
+
+void BlockQuant::forget_inputs(Backend& backend) const {
+  for (Tensor cost : costs)
+    if (cost) backend.fill(cost, 0);
+}
+
+void BlockQuant::add_inputs(Backend& backend, const Executor& executor) const {
+  executor.each_input([&](size_t weight, Tensor x) {
+    if (costs[weight]) backend.column_squares(costs[weight], x);
+  });
 }
 
 void BlockQuant::start(Backend& backend) const {
@@ -35,6 +49,7 @@ void BlockQuant::start(Backend& backend) const {
     backend.fill(q.v, 0);
     backend.fill(q.lo, 1);
     backend.fill(q.hi, 1);
+    if (costs[i]) backend.search_factors(q, costs[i], specs[i]);
   });
 }
 
@@ -82,7 +97,7 @@ TuneResult tune_block(Backend& backend, const Executor& executor, const BlockQua
   executor.forget_counts();
   start_state(backend, state, sampler, options);
 
-  const auto update = [&](size_t w, Tensor dw) { backend.qdq_step(quant.tensors[w], dw, quant.specs[w], state); };
+  const auto update = [&](size_t w, Tensor dw) { backend.qdq_step(quant.tensors[w], dw, quant.specs[w], state, quant.most(w)); };
   const auto remember = [&] {  // the parameters that gave this step's loss, before it changes them
     backend.judge(state);
     backend.keep_if_best(quant.best, quant.learned, state);

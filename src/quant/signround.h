@@ -12,6 +12,7 @@ namespace signround {
 struct TuneOptions {
   i64 steps = 200, batch = 8, accumulate = 1, tokens = 2048;
   double lr = 0.005, minmax_lr = 0.005;  // of the first step; both fall linearly to 0
+  int search_bits = 0;                   // weights of so many bits or fewer: groups start from the range with the least error
   bool early_targets = true;             // they arrive while the block runs; else after it, in its gradient's place, which takes
                                          // less memory and more time
   bool skip_last = true;                 // the last position of a sample counts neither in the loss nor in its gradient: what it
@@ -30,15 +31,21 @@ struct TuneResult {
 struct BlockQuant {
   std::vector<QuantSpec> specs;
   std::vector<QdqTensors> tensors;  // what is being learned
+  std::vector<Tensor> costs;        // [I] f32: of errors, in the search for where lo and hi start; empty: they start at 1
   Tensor learned;                   // v, lo, hi of all of them, as bytes in one piece
   Tensor best;                      // learned of the best step so far; empty when `steps` is 0
 
   // Takes the tensors out of the arena and `best` out of `snapshots`; w is bound to `weights`. Measuring arenas tell what they
   // need.
   static BlockQuant place(Arena& arena, Arena& snapshots, const Program& program, const std::vector<Tensor>& weights,
-                          const std::vector<QuantSpec>& specs, bool tuned);
-  // v = 0, lo = hi = 1, ranges of the groups: round to nearest.
+                          const std::vector<QuantSpec>& specs, bool tuned, int search_bits = 0);
+  // costs = 0; and += the squares of what the linears have read in the executor's last forward.
+  void forget_inputs(Backend& backend) const;
+  void add_inputs(Backend& backend, const Executor& executor) const;
+  // Ranges of the groups, v = 0, lo = hi = 1: round to nearest; or where the search puts lo and hi.
   void start(Backend& backend) const;
+  // What lo and hi may grow to.
+  float most(size_t weight) const { return costs[weight] ? 2.0f : 1.0f; }
   // v, lo, hi = those of the best step.
   void take_best(Backend& backend) const;
   // wq of every quantized weight, into the executor's.

@@ -1,10 +1,12 @@
 // Runs one op on any backend from the same numbers: inputs are made from a seed, every tensor lies between canaries, results
 // are poison until they are written, and are read back as double.
 #pragma once
+#include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <limits>
 #include <list>
+#include <set>
 
 #include "ops/cpu/cpu_backend.h"
 #include "ops/cpu/select.h"
@@ -94,6 +96,12 @@ class Lab {
       if (r.activation && r.tensor.dtype == DType::f32) round(all.back(), type_);
     }
     return all;
+  }
+
+  i64 bytes() const {
+    i64 sum = 0;
+    for (const Piece& p : pieces_) sum += p.bytes;
+    return sum;
   }
 
   // Nothing was written before the first or after the last element of any tensor.
@@ -211,14 +219,35 @@ inline double wrong_signs(const std::vector<double>& got, const std::vector<doub
   return want.empty() ? 0 : wrong / (total(want) + 1e-300);
 }
 
+// One backend a precision for all comparisons. Never destroyed: at the end of a process the driver may be gone before it.
+inline Backend& shared_gpu(Precision precision) {
+  static Backend* backends[2] = {};
+  Backend*& backend = backends[precision == Precision::bf16];
+  if (!backend) backend = make_backend("cuda", precision).release();
+  return *backend;
+}
+
+// With SIGNROUND_SMALL set, for tools that slow kernels down a hundredfold: of each name only the first case, and none of more
+// than 4 MB of tensors in float.
+inline bool left_out(const std::string& name, const std::function<void(Lab&)>& op) {
+  static std::set<std::string> seen;
+  if (!std::getenv("SIGNROUND_SMALL")) return false;
+  if (!seen.insert(name).second) return true;
+  CpuBackend<float> backend(Precision::f32, "float");
+  Lab lab(backend, DType::f32);
+  op(lab);
+  return lab.bytes() > i64{4} << 20;
+}
+
 // `plain` writes the op down naively in float, if the CPU's float kernels are not the plain version.
 inline void compare(const std::string& name, const std::function<void(Lab&)>& op, const std::function<void(Lab&)>& plain = {}) {
+  if (left_out(name, op)) return;
   CpuBackend<double> exact_backend(Precision::f32, "double");
   CpuBackend<float> float_backend(Precision::f32, "float");
   for (Precision precision : kPrecisions) {
-    const std::unique_ptr<Backend> gpu = make_backend("cuda", precision);
-    const DType type = gpu->activation_type();
-    Lab exact(exact_backend, type), rounded(float_backend, type), first(*gpu, type), second(*gpu, type);
+    Backend& gpu = shared_gpu(precision);
+    const DType type = gpu.activation_type();
+    Lab exact(exact_backend, type), rounded(float_backend, type), first(gpu, type), second(gpu, type);
     op(exact), op(first), op(second);
     (plain && precision == Precision::bf16 ? plain : op)(rounded);
     const auto want = exact.results(), near = rounded.results(), got = first.results(), again = second.results();

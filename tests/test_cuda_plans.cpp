@@ -28,7 +28,7 @@ struct PlansIn {
 
 constexpr i64 kRows = 1024, kIn = 1024, kOut = 512;  // 1.07e9 operations: just large enough to be measured
 
-// y, dx, dw, or of these what a graph makes: dw is set once and added to three times.
+// y, dx, dw; recorded: four times over, by a graph, and dw is added up.
 std::vector<std::vector<double>> products(Backend& backend, bool recorded = false) {
   Lab lab(backend, DType::bf16);
   const Tensor x = lab.in(kRows, kIn), w = lab.weight(kOut, kIn, DType::bf16, DType::bf16), dy = lab.in(kRows, kOut);

@@ -61,8 +61,8 @@ struct Ring {
 __device__ inline void copy_box(unsigned to, const CUtensorMap& from, int column, int head, int row, int sequence,
                                 unsigned barrier) {
   asm volatile(
-      "cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3, %4, %5}], [%6];" ::"r"(to),
-      "l"(&from), "r"(column), "r"(head), "r"(row), "r"(sequence), "r"(barrier)
+      "cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes "
+      "[%0], [%1, {%2, %3, %4, %5}], [%6];" ::"r"(to), "l"(&from), "r"(column), "r"(head), "r"(row), "r"(sequence), "r"(barrier)
       : "memory");
 }
 // All columns of a tile of `rows` rows: D/64 boxes, one behind the other.

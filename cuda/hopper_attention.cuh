@@ -1,6 +1,6 @@
 // Attention on Hopper: hopper_attention_fwd.cu, hopper_attention_bwd.cu. The formulas and the ownership of sums are those of
 // attention_fwd.cu and attention_bwd.cu; what differs is who does what. A block stays on its multiprocessor and takes one tile
-// after another. One of its warps lets the copy engine bring tiles in, some steps ahead; its other warps, in warpgroups of 64 rows
+// after another. One of its warps lets the copy engine bring tiles in, some steps ahead; the others, in warpgroups of 64 rows
 // each, multiply them by wgmma, so that one warpgroup's exponentials run beside the products of another.
 #pragma once
 #include "cuda/attention_tiles.cuh"

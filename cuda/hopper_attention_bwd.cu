@@ -138,12 +138,22 @@ __global__ __launch_bounds__(kBackwardThreads, 1) void key_kernel(
       const int k0 = work.k0 + 64 * group, row = k0 + warp_row;
       Tile<1, D> sum_k, sum_v;
       clear(sum_k), clear(sum_v);
+      int in_use = -1;  // the filling that the last products still read
+      const auto finish = [&] {
+        products_done<0>(sum_v[0]);
+        products_done<0>(sum_k[0]);
+        if (in_use >= 0) passing.release(in_use);
+        in_use = -1;
+      };
       owned.await_full(round);
       for (int step = 0; step < work.steps; ++step, ++n) {
         const int i0 = work.query(step, kQueries);
         passing.await_full(n);
         const bool unseen = h.visible.causal && i0 + kQueries <= k0;  // by any of these queries
-        if (!unseen) {
+        if (unseen) {
+          finish();
+          passing.release(n);
+        } else {
           const unsigned qs = stage_at(n), os = qs + Size::kQueryBytes;
           const float2* const of = reinterpret_cast<const float2*>(statistics_of(n));  // two neighbouring queries' at a time
           Sums<kQueries> s, dp;
@@ -153,7 +163,9 @@ __global__ __launch_bounds__(kBackwardThreads, 1) void key_kernel(
           products_issued();
           multiply_tiles<D, kQueries>(dp, vs, kOwners, 64 * group, os);
           products_issued();
-          products_done<1>(s);
+          products_done<1>(s);  // and with it those of the step before
+          if (in_use >= 0) passing.release(in_use);
+          in_use = n;
           probabilities(s, unit, [&](int c, int x) { return one_of(of[tile_column(c, 0) / 2], x); });
           if (!h.visible.all(i0, kQueries, k0, 64))
             hide(s, [&](int c, int x) { return h.visible.sees(i0 + tile_column(c, x), row + tile_row(0, x)); });
@@ -167,11 +179,10 @@ __global__ __launch_bounds__(kBackwardThreads, 1) void key_kernel(
           products_begin();
           multiply_scores<D, kQueries / 8>(sum_k[0], ds, qs, 1);
           products_issued();
-          products_done<0>(sum_v[0]);
-          products_done<0>(sum_k[0]);
+          if constexpr (D > 64) finish();  // else these products run beside the next scores', which takes more registers
         }
-        passing.release(n);
       }
+      finish();
       owned.release(round);
       const i64 ldk = h.k_stride(), own = static_cast<i64>(work.sequence) * tokens * ldk + work.kv_head * h.d;
       if (dv != nullptr) write_rows(dv + own, ldk, add_v, row, tokens, h.d, sum_v, [](int, int) { return 1.0f; });
@@ -248,10 +259,19 @@ __global__ __launch_bounds__(kBackwardThreads, 1) void query_kernel(
       }
       Tile<1, D> sum;
       clear(sum);
+      int in_use = -1;  // the filling that the last products still read
+      const auto finish = [&] {
+        products_done<0>(sum[0]);
+        if (in_use >= 0) passing.release(in_use);
+        in_use = -1;
+      };
       owned.await_full(round);
       for (int k0 = work.begin; k0 < work.end; k0 += kKeys, ++n) {
         passing.await_full(n);
-        if (k0 < end && k0 + kKeys > begin) {  // else none of these queries sees the tile
+        if (k0 >= end || k0 + kKeys <= begin) {  // none of these queries sees the tile
+          finish();
+          passing.release(n);
+        } else {
           const unsigned ks = stage_at(n), vs = ks + Size::kKeyBytes;
           Sums<kKeys> s, dp;
           unsigned ds[kKeys / 16][4];
@@ -260,7 +280,9 @@ __global__ __launch_bounds__(kBackwardThreads, 1) void query_kernel(
           products_issued();
           multiply_tiles<D, kKeys>(dp, os, kOwners, 64 * group, vs);
           products_issued();
-          products_done<1>(s);
+          products_done<1>(s);  // and with it those of the step before
+          if (in_use >= 0) passing.release(in_use);
+          in_use = n;
           probabilities(s, unit, [&](int, int x) { return row_lse[x / 2]; });
           if (!h.visible.all(q0, 64, k0, kKeys))
             hide(s, [&](int c, int x) { return h.visible.sees(row + tile_row(0, x), k0 + tile_column(c, x)); });
@@ -270,10 +292,9 @@ __global__ __launch_bounds__(kBackwardThreads, 1) void query_kernel(
           products_begin();
           multiply_scores<D, kKeys / 8>(sum[0], ds, ks, 1);
           products_issued();
-          products_done<0>(sum[0]);
         }
-        passing.release(n);
       }
+      finish();
       owned.release(round);
       write_rows(dq + row0 * ldq + work.head * h.d, ldq, add, row, tokens, h.d, sum, [&](int, int) { return h.scale; });
     }

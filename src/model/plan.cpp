@@ -67,8 +67,8 @@ bool only_reader(const Program& program, size_t s, int slot) {
   return slot != program.input && slot != program.output;
 }
 
-// Whether the terms of the sum of step s may share its gradient's place: what later adds to one term's gradient must come when the
-// other term's is no longer read.
+// Whether the terms of the sum of step s may share its gradient's place: what adds to one term's gradient later must come when
+// the other term's is no longer read.
 bool may_share(const Program& program, const Plan& plan, size_t s) {
   const auto& in = program.steps[s].in;
   for (size_t i = 0; i < 2; ++i)

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <future>
 
 #include "io/sha256.h"
 #include "model/tokens.h"
@@ -17,10 +18,11 @@ namespace signround {
 namespace {
 
 using Clock = std::chrono::steady_clock;
+using Samples = std::vector<std::vector<i32>>;
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
-std::string digest_of(const std::vector<std::vector<i32>>& samples) {
+std::string digest_of(const Samples& samples) {
   std::vector<i32> ids;
   for (const std::vector<i32>& sample : samples) ids.insert(ids.end(), sample.begin(), sample.end());
   return signround::digest_of(std::as_bytes(std::span(ids)));
@@ -28,11 +30,14 @@ std::string digest_of(const std::vector<std::vector<i32>>& samples) {
 
 class Run {
  public:
-  Run(const QuantizeOptions& options, const QuantizeObserver& observer)
+  // reads: the calibration text is read from the start, while the device wakes up.
+  Run(const QuantizeOptions& options, const QuantizeObserver& observer, bool reads)
       : options_(options),
         observer_(observer),
         model_(options.model),
         layers_(plan_layers(model_, options)),
+        samples_(reads && options.iters > 0 ? std::async(std::launch::async, [this] { return read_samples(); })
+                                            : std::future<Samples>{}),
         backend_(make_backend(options.device, options.precision, options.graph)),
         random_(options.seed) {
     tune_ = {.steps = options.iters, .batch = options.batch_size, .accumulate = options.accumulate, .tokens = options.seqlen};
@@ -47,8 +52,9 @@ class Run {
 
   RunPlan plan() const;
   QuantizeReport run() {
-    open_writers();  // what cannot be written is refused before anything is read
-    const std::vector<std::vector<i32>> samples = tunes() ? read_samples() : std::vector<std::vector<i32>>{};
+    open_writers();  // what cannot be written is refused first
+    if (tunes()) observer_.stage("reading the calibration text");
+    const Samples samples = tunes() ? samples_.get() : Samples{};
     const std::string calibration = tunes() ? digest_of(samples) : "";
     const MemoryPlan memory = plan().memory;
     require_memory(memory);
@@ -93,7 +99,10 @@ class Run {
 
  private:
   bool tunes() const { return tune_.steps > 0; }
-  std::vector<std::vector<i32>> read_samples();
+  Samples read_samples() const {
+    return read_calibration(options_.model, model_.config(), options_.dataset, options_.ids,
+                            {.count = options_.nsamples, .length = options_.seqlen, .seed = options_.seed});
+  }
   void require_memory(const MemoryPlan& memory) const;
   void open_writers();
   std::vector<QuantizedLinear> quantize_block(Arena& arena, Arena& snapshots, size_t index, std::optional<Chain>& chain);
@@ -110,6 +119,7 @@ class Run {
   const Clock::time_point start_ = Clock::now();
   Model model_;
   LayerPlan layers_;
+  std::future<Samples> samples_;
   std::unique_ptr<Backend> backend_;
   ReadAhead weights_{model_};
   PythonRandom random_;
@@ -118,12 +128,6 @@ class Run {
   WriteBehind writing_{writers_};
   QuantizeReport report_;
 };
-
-std::vector<std::vector<i32>> Run::read_samples() {
-  observer_.stage("reading the calibration text");
-  return read_calibration(options_.model, model_.config(), options_.dataset, options_.ids,
-                          {.count = options_.nsamples, .length = options_.seqlen, .seed = options_.seed});
-}
 
 // One format: the output itself; several: a folder each.
 void Run::open_writers() {
@@ -226,9 +230,11 @@ std::vector<QuantizedLinear> Run::quantize_block(Arena& arena, Arena& snapshots,
 
 RunPlan plan_run(const QuantizeOptions& options) {
   const QuantizeObserver nobody;
-  return Run(options, nobody).plan();
+  return Run(options, nobody, false).plan();
 }
 
-QuantizeReport quantize(const QuantizeOptions& options, const QuantizeObserver& observer) { return Run(options, observer).run(); }
+QuantizeReport quantize(const QuantizeOptions& options, const QuantizeObserver& observer) {
+  return Run(options, observer, true).run();
+}
 
 }  // namespace signround

@@ -1,57 +1,95 @@
 // Norms, a warp a row.
 // RMSNorm:   y = x o (w+p) * r,   r = 1/sqrt(mean(x^2) + eps)
 // LayerNorm:   y = (x - m) * r o w + b,   m = mean(x),   r = 1/sqrt(mean((x-m)^2) + eps)
-// Moves x twice, the second time from the cache, and y once: bound by memory.
+// Bound by memory: RMSNorm holds a row in its warp's registers while the mean of its squares is found.
 #include "cuda/backend.h"
 
 namespace signround::cuda {
 namespace {
 
-template <int V, class T, class W>
+// A row of a warp in packs of V: pack k of a lane begins at column (k * 32 + lane) * V. f(k, column) for the lane's packs.
+// held: as many packs of a lane are held in registers; 0: none, they are read again.
+template <int V, int held, class F>
+__device__ inline void for_packs(i64 cols, F f) {
+  if constexpr (held > 0) {
+#pragma unroll
+    for (int k = 0; k < held; ++k) {
+      const i64 column = static_cast<i64>(k * kWarp + lane()) * V;
+      if (column < cols) f(k, column);
+    }
+  } else {
+    for (i64 column = lane() * V; column < cols; column += kWarp * V) f(0, column);
+  }
+}
+
+template <int V, int held, class T>
+struct Row {
+  const T* row;
+  Pack<T, V> pack[held > 0 ? held : 1];
+  __device__ Row(const T* from, i64 cols) : row(from) {
+    if constexpr (held > 0) for_packs<V, held>(cols, [&](int k, i64 column) { pack[k] = load<V>(row + column); });
+  }
+  __device__ Pack<T, V> at(int k, i64 column) const {
+    if constexpr (held > 0) return pack[k];
+    else return load<V>(row + column);
+  }
+};
+
+// f(held): enough for the row, if registers are.
+template <int V, class F>
+void with_held(i64 cols, F f) {
+  if constexpr (V > 1) {
+    if (cols <= 4 * kWarp * V) return f(std::integral_constant<int, 4>{});
+    if (cols <= 16 * kWarp * V) return f(std::integral_constant<int, 16>{});
+  }
+  f(std::integral_constant<int, 0>{});
+}
+
+template <int V, int held, class T, class W>
 __global__ void rms_kernel(T* y, float* r, const T* x, const W* w, i64 rows, i64 cols, float eps, float p) {
   const i64 row = global_warp();
   if (row >= rows) return;
   T* yr = y + row * cols;
-  const T* xr = x + row * cols;
+  const Row<V, held, T> in(x + row * cols, cols);
   float sum = 0;
-  for (i64 i = lane() * V; i < cols; i += kWarp * V) {
-    const Pack<T, V> in = load<V>(xr + i);
+  for_packs<V, held>(cols, [&](int k, i64 i) {
+    const Pack<T, V> a = in.at(k, i);
 #pragma unroll
-    for (int v = 0; v < V; ++v) sum += widened(in.x[v]) * widened(in.x[v]);
-  }
+    for (int v = 0; v < V; ++v) sum += widened(a.x[v]) * widened(a.x[v]);
+  });
   const float scale = 1 / sqrtf(warp_sum(sum) / static_cast<float>(cols) + eps);
-  for (i64 i = lane() * V; i < cols; i += kWarp * V) {
-    const Pack<T, V> in = load<V>(xr + i);
+  for_packs<V, held>(cols, [&](int k, i64 i) {
+    const Pack<T, V> a = in.at(k, i);
     const Pack<W, V> weight = load<V>(w + i);
-    accumulate<V>(yr + i, false, [&](int v) { return widened(in.x[v]) * (widened(weight.x[v]) + p) * scale; });
-  }
+    accumulate<V>(yr + i, false, [&](int v) { return widened(a.x[v]) * (widened(weight.x[v]) + p) * scale; });
+  });
   if (lane() == 0) r[row] = scale;
 }
 
 // dx = r * (dy o (w+p))  -  x * r^3 * mean(dy o (w+p) o x)
-template <int V, class T, class W>
+template <int V, int held, class T, class W>
 __global__ void rms_bwd_kernel(T* dx, bool add, const T* dy, const T* x, const W* w, const float* r, i64 rows, i64 cols,
                                float p) {
   const i64 row = global_warp();
   if (row >= rows) return;
   T* dxr = dx + row * cols;
-  const T *dyr = dy + row * cols, *xr = x + row * cols;
+  const Row<V, held, T> back(dy + row * cols, cols), in(x + row * cols, cols);
   const float scale = r[row];
   float sum = 0;
-  for (i64 i = lane() * V; i < cols; i += kWarp * V) {
-    const Pack<T, V> back = load<V>(dyr + i), in = load<V>(xr + i);
+  for_packs<V, held>(cols, [&](int k, i64 i) {
+    const Pack<T, V> b = back.at(k, i), a = in.at(k, i);
     const Pack<W, V> weight = load<V>(w + i);
 #pragma unroll
-    for (int v = 0; v < V; ++v) sum += widened(back.x[v]) * (widened(weight.x[v]) + p) * widened(in.x[v]);
-  }
+    for (int v = 0; v < V; ++v) sum += widened(b.x[v]) * (widened(weight.x[v]) + p) * widened(a.x[v]);
+  });
   const float along = scale * scale * scale * (warp_sum(sum) / static_cast<float>(cols));
-  for (i64 i = lane() * V; i < cols; i += kWarp * V) {
-    const Pack<T, V> back = load<V>(dyr + i), in = load<V>(xr + i);
+  for_packs<V, held>(cols, [&](int k, i64 i) {
+    const Pack<T, V> b = back.at(k, i), a = in.at(k, i);
     const Pack<W, V> weight = load<V>(w + i);
     accumulate<V>(dxr + i, add, [&](int v) {
-      return scale * (widened(back.x[v]) * (widened(weight.x[v]) + p)) - widened(in.x[v]) * along;
+      return scale * (widened(b.x[v]) * (widened(weight.x[v]) + p)) - widened(a.x[v]) * along;
     });
-  }
+  });
 }
 
 // stat [rows, 2]: m and r. b may be null.
@@ -101,8 +139,10 @@ void CudaBackend::rms(Tensor y, Tensor r, Tensor x, Tensor w, float eps, float p
   with_activation([&]<class T>(T) {
     with_type(w, [&](const auto* weight) {
       with_width<T>(cols, {y.data, x.data, weight}, [&](auto V) {
-        rms_kernel<V><<<blocks_for(rows * kWarp), kBlock, 0, stream_>>>(y.as<T>(), r.as<float>(), x.as<T>(), weight, rows,
-                                                                        cols, eps, p);
+        with_held<V()>(cols, [&](auto held) {
+          rms_kernel<V(), held()><<<blocks_for(rows * kWarp), kBlock, 0, stream_>>>(y.as<T>(), r.as<float>(), x.as<T>(), weight,
+                                                                                    rows, cols, eps, p);
+        });
       });
     });
   });
@@ -116,8 +156,10 @@ void CudaBackend::rms_bwd(Tensor dx, Acc acc, Tensor dy, Tensor x, Tensor w, Ten
   with_activation([&]<class T>(T) {
     with_type(w, [&](const auto* weight) {
       with_width<T>(cols, {dx.data, dy.data, x.data, weight}, [&](auto V) {
-        rms_bwd_kernel<V><<<blocks_for(rows * kWarp), kBlock, 0, stream_>>>(dx.as<T>(), acc == Acc::add, dy.as<T>(), x.as<T>(),
-                                                                            weight, r.as<float>(), rows, cols, p);
+        with_held<V()>(cols, [&](auto held) {
+          rms_bwd_kernel<V(), held()><<<blocks_for(rows * kWarp), kBlock, 0, stream_>>>(
+              dx.as<T>(), acc == Acc::add, dy.as<T>(), x.as<T>(), weight, r.as<float>(), rows, cols, p);
+        });
       });
     });
   });

@@ -1,8 +1,8 @@
 // Quantize-dequantize and its backward fused with the sign step. Formulas: ops/qdq_math.h, shared with the CPU; the results are
 // the CPU's to the bit, and so this file is compiled without fused multiply-adds.
 //
-// Four threads a group (qdq.cuh). A warp reads whole sectors of eight groups at a time; each weight costs 8 bytes forward (read
-// w, v; write wq) and 14 in the step with a bf16 gradient (read dwq, w, v; write v): bound by memory.
+// Where there are sums, four threads a group (qdq.cuh): a warp reads whole sectors of eight groups at a time. Each weight costs 8
+// bytes forward (read w, v; write wq) and 14 in the step with a bf16 gradient (read dwq, w, v; write v): bound by memory.
 #include "cuda/backend.h"
 #include "cuda/qdq.cuh"
 
@@ -55,22 +55,20 @@ __global__ void range_kernel(float* wmin, float* wmax, const W* w, Matrix m) {
   wmax[place.group] = high;
 }
 
-template <bool whole, class W>
+// No sums here, so a thread takes V neighbours of one group: a row is the grid's first dimension, its stretches the second.
+template <int V, class W>
 __global__ void qdq_kernel(W* __restrict__ wq, const W* __restrict__ w, const float* __restrict__ v, Ranges ranges, Matrix m,
                            QuantSpec spec) {
-  const Place place(m);
-  if (!place.exists()) return;
-  const Grid<float> grid = grid_of(ranges.of(place.group), spec);
-#pragma unroll 4
-  for (i64 i = Place::quarter() * kHeld; i < place.n; i += kLanes) {
-    const i64 at = place.at + i, left = place.n - i;
-    const Pack<W, kHeld> in = load_some<whole>(w + at, left);
-    const Pack<float, kHeld> offset = load_some<whole>(v + at, left);
-    Pack<W, kHeld> out;
+  const i64 row = blockIdx.x, column = (static_cast<i64>(blockIdx.y) * blockDim.x + threadIdx.x) * V, at = row * m.cols + column;
+  if (column >= m.cols) return;
+  const Pack<W, V> in = load<V>(w + at);
+  const Pack<float, V> offset = load<V>(v + at);
+  const i64 group = static_cast<u32>(column) / static_cast<u32>(m.group);
+  const Grid<float> grid = grid_of(ranges.of(row * m.groups_per_row + group), spec);
+  Pack<W, V> out;
 #pragma unroll
-    for (int j = 0; j < kHeld; ++j) out.x[j] = narrowed<W>(value_of(level_of(widened(in.x[j]), offset.x[j], grid), grid));
-    store_some<whole>(wq + at, left, out);
-  }
+  for (int j = 0; j < V; ++j) out.x[j] = narrowed<W>(value_of(level_of(widened(in.x[j]), offset.x[j], grid), grid));
+  store<V>(wq + at, out);
 }
 
 // v -= lr sign(dv),  lo, hi = clamp(. - minmax_lr sign(d.), 0, most)
@@ -218,9 +216,17 @@ void CudaBackend::qdq(Tensor wq, const QdqTensors& q, const QuantSpec& spec) {
   fits(wq.size() == q.w.size() && wq.dtype == q.w.dtype, "qdq");
   if (spec.two_levels()) return qdq_two_levels(wq, q, spec, stream_);
   const Matrix m = matrix_of(q.w, spec);
-  with_weights(q.w, spec, {wq.data, q.v.data}, [&]<class W>(const W* w, auto whole) {
-    qdq_kernel<whole><<<blocks_for(m.groups * kQuad), kBlock, 0, stream_>>>(wq.as<W>(), w, q.v.as<float>(), ranges_of(q), m,
+  constexpr int kWide = 8;
+  const bool wide = m.cols % kWide == 0 && m.group % kWide == 0 && aligned_to(16, {wq.data, q.w.data, q.v.data});
+  with_type(q.w, [&]<class W>(const W* w) {
+    const auto run = [&](auto V) {
+      const i64 threads = std::min<i64>(kBlock, divide_up(divide_up(m.cols, V), kWarp) * kWarp);
+      const dim3 grid(static_cast<unsigned>(q.w.rows()), static_cast<unsigned>(divide_up(m.cols, threads * V)));
+      qdq_kernel<V()><<<grid, static_cast<unsigned>(threads), 0, stream_>>>(wq.as<W>(), w, q.v.as<float>(), ranges_of(q), m,
                                                                             spec);
+    };
+    if (wide) run(std::integral_constant<int, kWide>{});
+    else run(std::integral_constant<int, 1>{});
   });
   launched("qdq");
 }

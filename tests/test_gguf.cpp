@@ -152,6 +152,12 @@ TEST_CASE("gguf: a whole model, verified, then damaged") {
     CHECK(half_at(reinterpret_cast<const u8*>(made.data()) + 256 * 2) == static_cast<float>(q[32 * 256]));
 
     std::string bytes = read_file(Path(options.output) / "model.gguf", 1 << 30);
+    write_file(Path(options.output) / "model.gguf", bytes + "x");
+    CHECK(contains(message_of(ErrorKind::verification, [&] { verify(options.output); }), " were written"));
+    std::string other = bytes;
+    other[other.find("llama.rope.freq_base") + 26] ^= 1;
+    write_file(Path(options.output) / "model.gguf", other);
+    CHECK(contains(message_of(ErrorKind::verification, [&] { verify(options.output); }), "in front of the tensors"));
     bytes[find("blk.2.ffn_up.weight").offset + 7] ^= 1;
     write_file(Path(options.output) / "model.gguf", bytes);
     CHECK(contains(message_of(ErrorKind::verification, [&] { verify(options.output); }),

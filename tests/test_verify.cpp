@@ -53,6 +53,20 @@ void change_tensor(const Path& model, const std::string& name, i64 index, T valu
   write_file(model / "model.safetensors", bytes);
 }
 
+void add_tensor(const Path& model, const std::string& name) {
+  const Checkpoint old(model);
+  std::vector<TensorInfo> tensors = {tensor_info(name, DType::u8, {1})};
+  for (const TensorInfo* tensor : old.tensors()) tensors.push_back(*tensor);
+  SafetensorsWriter writer(model / "new", tensors);
+  for (const TensorInfo& tensor : tensors) {
+    std::vector<std::byte> bytes(tensor.bytes);
+    if (tensor.name != name) old.read(tensor.name, bytes);
+    writer.write(tensor.name, bytes);
+  }
+  writer.finish();
+  rename_path(model / "new", model / "model.safetensors");
+}
+
 bool same_files(const Path& a, const Path& b) {
   const std::vector<Path> left = list_directory(a), right = list_directory(b);
   for (size_t i = 0; i < std::min(left.size(), right.size()); ++i)
@@ -98,7 +112,7 @@ TEST_CASE("verify: what was written is right, in shards too") {
 
 TEST_CASE("verify: every kind of damage is named") {
   const Outputs outputs({"auto_round"});
-  const Path path = outputs["auto_round"];
+  const Path path = outputs["auto_round"], weights = path / "model.safetensors";
   const std::string layer = "model.layers.0.mlp.up_proj";
   SUBCASE("another convention of zero points") {
     change_text(path / "config.json", "auto_round:auto_gptq", "auto_round");
@@ -132,10 +146,67 @@ TEST_CASE("verify: every kind of damage is named") {
     remove_tree(path / "signround.json");
     CHECK(contains(message_of(ErrorKind::bad_input, [&] { verify(path); }), "only what this program wrote has it"));
   }
-  SUBCASE("a tensor too many") {
-    change_text(path / "signround.json", "\"model.norm.weight\":", "\"model.norm.other\":");
-    CHECK(contains(found_off(path), "tensor \"model.norm.other\": is missing"));
+  SUBCASE("other bits") {
+    change_text(path / "config.json", "\"bits\": 4", "\"bits\": 2");
+    CHECK(contains(found_off(path), "where bits and group size of config.json want"));
   }
+  SUBCASE("a configuration that does not quantize") {
+    change_text(path / "config.json", "quantization_config", "quantisation_config");
+    CHECK(found_off(path) == "config.json: has no quantization_config, but the format is auto_round");
+  }
+  SUBCASE("another side file") {
+    write_file(path / "generation_config.json", "{}");
+    CHECK(contains(found_off(path), "generation_config.json: is not the file that was written"));
+  }
+  SUBCASE("a tensor missing, of a layer and of none; one too many") {
+    const std::string bytes = read_file(weights, 1 << 30);
+    change_text(weights, layer + ".qzeros", layer + ".qzerox");
+    CHECK(found_off(path) == layer + ": is not there as the packed layer that config.json describes");
+    write_file(weights, bytes);
+    change_text(weights, "model.norm.weight", "model.norm.height");
+    CHECK(found_off(path) == "tensor \"model.norm.weight\": is missing");
+    write_file(weights, bytes);
+    add_tensor(path, "model.layers.0.mlp.extra.weight");
+    CHECK(found_off(path) == "tensor \"model.layers.0.mlp.extra.weight\": was not written by this program");
+  }
+  SUBCASE("another type for the same bytes") {
+    change_text(weights, "\"model.norm.weight\":{\"dtype\":\"BF16\"", "\"model.norm.weight\":{\"dtype\":\"F16\" ");
+    CHECK(contains(found_off(path), "model.safetensors: what is in front of the tensors is not what was written"));
+  }
+  SUBCASE("a file cut short, or longer") {
+    const std::string bytes = read_file(weights, 1 << 30);
+    write_file(weights, bytes.substr(0, bytes.size() - 1));
+    CHECK(contains(found_off(path), "is it complete?"));
+    write_file(weights, bytes + "x");
+    CHECK(contains(found_off(path), "the last 1 bytes of the file belong to no tensor"));
+    write_file(weights, bytes.substr(0, 100));
+    CHECK(contains(found_off(path), "model.safetensors: header: its length is"));
+  }
+  SUBCASE("the manifest itself") {
+    const std::string text = read_file(path / "signround.json", 1 << 30);
+    for (const auto& [from, to] : {std::pair("\"seed\": 42", "\"seed\": 43"),
+                                   {"\"README.md\":", "\"README.me\":"},
+                                   {"\"model.norm.weight\":", "\"model.norm.other\":"}}) {
+      change_text(path / "signround.json", from, to);
+      CHECK(contains(found_off(path), "signround.json: was changed"));
+      write_file(path / "signround.json", text);
+    }
+    write_file(path / "signround.json", text.substr(0, text.size() / 2));
+    CHECK(contains(message_of(ErrorKind::bad_input, [&] { verify(path); }), "signround.json"));
+  }
+}
+
+TEST_CASE("verify: shards that are missing or in each other's place") {
+  const Outputs outputs({"gptq"}, {4, 32, true}, 20000);
+  const Path path = outputs["gptq"], first = path / "model-00001-of-00003.safetensors";
+  const std::string bytes = read_file(first, 1 << 30);
+  write_file(first, read_file(path / "model-00002-of-00003.safetensors", 1 << 30));
+  CHECK(found_off(path) != "no error");
+  remove_tree(first);
+  CHECK(contains(found_off(path), "model-00001-of-00003.safetensors"));
+  write_file(first, bytes);
+  change_text(path / "model.safetensors.index.json", "\"total_size\": ", "\"total_size\": 1");
+  CHECK(contains(found_off(path), "model.safetensors.index.json: is not the file that was written"));
 }
 
 TEST_CASE("verify: zero points off by one in an asymmetric grid") {

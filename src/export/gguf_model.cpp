@@ -123,6 +123,7 @@ class GgufModel final : public ModelWriter {
       put(tensor.name, bytes, tensor.shape[0]);
     }
     writer_->finish();
+    note_head(kGgufFile, writer_->head_bytes());
     conclude(provenance);
   }
 

@@ -1,11 +1,16 @@
 #include "export/manifest.h"
 
+#include <algorithm>
+#include <span>
+
 #include "io/sha256.h"
 
 namespace signround {
 namespace {
 
-constexpr i64 kVersion = 1;
+constexpr i64 kVersion = 2;
+
+std::string text_of(const Json& json) { return to_text(json, 1) + "\n"; }
 
 void put_spec(Json& json, const QuantSpec& spec) {
   json.set("bits", spec.bits);
@@ -72,26 +77,49 @@ std::map<std::string, std::string> map_of(const Json& json) {
   return map;
 }
 
+Json without_digest(const Json& json) {
+  Json rest = Json::object({});
+  for (const JsonMember& member : json.object())
+    if (member.key != "digest") rest.set(member.key, member.value);
+  return rest;
+}
+
+Manifest::Head head_of(const Json& json) {
+  return {json.at("head_bytes").unsigned_integer(), json.at("bytes").unsigned_integer(), json.string("head")};
+}
+
 }  // namespace
 
-Json Manifest::to_json() const {
-  Json list = Json::object({});
+Manifest::Head Manifest::Head::of(const Path& path, u64 bytes) {
+  const File file = File::open(path);
+  std::string head(std::min(bytes, file.size()), 0);
+  file.read(0, std::as_writable_bytes(std::span(head)));
+  return {bytes, file.size(), sha256_text(head)};
+}
+
+std::string Manifest::text() const {
+  Json list = Json::object({}), weights = Json::object({});
   for (const auto& [name, layer] : layers) {
     Json& json = list.set(name, Json::object({{"rows", layer.rows}, {"cols", layer.cols}}));
     put_spec(json, layer.spec);
     json.set("weight_type", name_of(layer.weight_type));
     json.set("grid", layer.grid);
   }
-  return Json::object({{"manifest", kVersion},
-                       {"format", format},
-                       {"command", provenance.command},
-                       {"calibration", provenance.calibration},
-                       {"seed", provenance.seed},
-                       {"scheme", scheme_json(scheme)},
-                       {"config", config},
-                       {"layers", std::move(list)},
-                       {"tensors", map_json(tensors)},
-                       {"files", map_json(files)}});
+  for (const auto& [name, head] : heads)
+    weights.set(name, Json::object({{"bytes", head.file_bytes}, {"head_bytes", head.bytes}, {"head", head.digest}}));
+  Json json = Json::object({{"manifest", kVersion},
+                            {"format", format},
+                            {"command", provenance.command},
+                            {"calibration", provenance.calibration},
+                            {"seed", provenance.seed},
+                            {"scheme", scheme_json(scheme)},
+                            {"config", config},
+                            {"layers", std::move(list)},
+                            {"tensors", map_json(tensors)},
+                            {"weights", std::move(weights)},
+                            {"files", map_json(files)}});
+  json.set("digest", sha256_text(text_of(json)));
+  return text_of(json);
 }
 
 Manifest Manifest::read(const Path& directory) {
@@ -101,6 +129,7 @@ Manifest Manifest::read(const Path& directory) {
   return within(path.string(), [&] {
     check(json.integer("manifest") == kVersion, ErrorKind::bad_input, "manifest ", json.integer("manifest"),
           " is of another version of this program; supported: ", kVersion);
+    check(sha256_text(text_of(without_digest(json))) == json.string("digest"), ErrorKind::verification, "was changed");
     Manifest m;
     m.format = json.string("format");
     m.provenance = {json.string("command"), json.string("calibration"), json.integer("seed")};
@@ -116,6 +145,8 @@ Manifest Manifest::read(const Path& directory) {
         check(m.layers[member.key].rows > 0 && m.layers[member.key].cols > 0, ErrorKind::bad_input, "rows and cols cannot be");
       });
     m.tensors = map_of(json.at("tensors"));
+    for (const JsonMember& member : json.object("weights"))
+      within(cat("weights ", quote(member.key)), [&] { m.heads[member.key] = head_of(member.value); });
     m.files = map_of(json.at("files"));
     return m;
   });

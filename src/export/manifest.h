@@ -22,16 +22,23 @@ struct Manifest {
     DType weight_type;
     std::string grid;  // grid_digest()
   };
+  // A file of tensors in front of the first of them: types, shapes and places, in GGUF the metadata too.
+  struct Head {
+    u64 bytes, file_bytes;
+    std::string digest;
+    static Head of(const Path& file, u64 bytes);
+  };
   std::string format;
   ExportScheme scheme;
   Provenance provenance;
   Json config;                                 // config.json of the original
   std::map<std::string, Layer> layers;         // packed ones, by name
   std::map<std::string, std::string> tensors;  // digest of the bytes of each
+  std::map<std::string, Head> heads;           // of each file of tensors
   std::map<std::string, std::string> files;    // SHA-256 of each small file
 
-  Json to_json() const;
-  // Throws Error{bad_input} naming the file.
+  std::string text() const;  // of the file; its last member is the digest of all others
+  // Throws Error{bad_input} naming the file, Error{verification} if it was changed.
   static Manifest read(const Path& directory);
 };
 

@@ -24,7 +24,8 @@ void require_format(const std::string& format, const std::vector<PlannedLayer>& 
 }
 
 ModelWriter::ModelWriter(const OutputRequest& request)
-    : source_(request.source), output_(request.out, request.force, request.source.path()),
+    : source_(request.source),
+      output_(request.out, request.force, request.source.path()),
       loaders_(who_loads(request.format, request.layers)) {
   manifest_.format = request.format;
   manifest_.scheme = request.scheme;
@@ -50,6 +51,10 @@ void ModelWriter::note_tensor(const std::string& name, std::span<const std::byte
   manifest_.tensors[name] = digest_of(bytes);
 }
 
+void ModelWriter::note_head(const std::string& file, u64 bytes) {
+  manifest_.heads[file] = Manifest::Head::of(output_.file(file), bytes);
+}
+
 void ModelWriter::write_file(const std::string& name, const std::string& content) {
   manifest_.files[name] = sha256_text(content);
   output_.write(name, content);
@@ -59,7 +64,7 @@ void ModelWriter::conclude(const Provenance& provenance) {
   manifest_.provenance = provenance;
   for (const Path& file : source_.side_files()) write_file(file.filename().string(), read_file(file, kMaxSideFile));
   write_file("README.md", model_card(manifest_, loaders_, source_));
-  output_.write(kManifestName, to_text(manifest_.to_json(), 1) + "\n");
+  output_.write(kManifestName, manifest_.text());
   output_.commit();
 }
 

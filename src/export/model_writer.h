@@ -45,6 +45,7 @@ class ModelWriter {
   std::vector<TensorInfo> untouched(const OutputRequest& request, const Exporter& exporter) const;
   void note_layer(const QuantizedLinear& layer);                                  // its grid, in the manifest
   void note_tensor(const std::string& name, std::span<const std::byte> bytes);    // its digest
+  void note_head(const std::string& file, u64 bytes);                             // of a finished file of tensors: its digest
   void write_file(const std::string& name, const std::string& content);           // and its digest
   void conclude(const Provenance& provenance);                                    // side files, card, manifest; commits
 

@@ -57,7 +57,10 @@ class SafetensorsModel final : public ModelWriter {
       source_.read_part(copy.tensor, copy.first, bytes);
       put(copy.to.name, bytes);
     }
-    for (const auto& shard : shards_) shard->finish();
+    for (size_t i = 0; i < shards_.size(); ++i) {
+      shards_[i]->finish();
+      note_head(names_[i], shards_[i]->tensors().front().offset);
+    }
     if (shards_.size() > 1) write_index();
     Json config = manifest_.config;
     exporter_->configure(config);

@@ -68,6 +68,16 @@ void verify_tensors(const Checkpoint& checkpoint, const Manifest& manifest) {
     require(manifest.tensors.contains(tensor->name), "tensor ", quote(tensor->name), ": was not written by this program");
 }
 
+void verify_heads(const Path& directory, const Manifest& manifest) {
+  for (const auto& [name, head] : manifest.heads) {
+    const Path path = directory / name;
+    const Manifest::Head found = Manifest::Head::of(path, head.bytes);
+    require(found.file_bytes == head.file_bytes, path.string(), ": has ", found.file_bytes, " bytes; ", head.file_bytes,
+            " were written");
+    require(found.digest == head.digest, path.string(), ": what is in front of the tensors is not what was written");
+  }
+}
+
 void verify_gguf(const Path& path, const Manifest& manifest) {
   const GgufFile file(path);
   const Config config = read_config(manifest.config);
@@ -114,6 +124,7 @@ VerifyReport verify(const Path& directory) {
       verify_layers(checkpoint, manifest);
       verify_tensors(checkpoint, manifest);
     }
+    verify_heads(directory, manifest);
   } catch (const Error& e) {
     if (e.kind != ErrorKind::bad_input) throw;
     fail(ErrorKind::verification, e.message);

@@ -45,6 +45,7 @@ class GgufWriter {
   void write(std::string_view name, std::span<const std::byte> bytes);  // whole
   void finish();                                                        // Error{bug} if a tensor is missing
 
+  u64 head_bytes() const { return head_.size(); }  // in front of the tensors
   u64 file_size() const { return file_size_; }
 
  private:

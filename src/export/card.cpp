@@ -1,5 +1,7 @@
 #include "export/card.h"
 
+#include "io/side_files.h"
+
 namespace signround {
 namespace {
 
@@ -14,10 +16,7 @@ std::string scheme_text(const QuantSpec& spec) {
 std::string model_card(const Manifest& m, const std::vector<Verdict>& loaders, const Checkpoint& source) {
   std::string architecture = "a language model", licences;
   if (const Json* list = m.config.find("architectures"); list && !list->array().empty()) architecture = list->array()[0].string();
-  for (const Path& file : source.side_files()) {
-    const std::string name = file.filename().string();
-    if (name.starts_with("LICEN") || name.starts_with("NOTICE")) licences += cat(licences.empty() ? "" : ", ", name);
-  }
+  for (const Path& file : licence_files(source.path())) licences += cat(licences.empty() ? "" : ", ", file.filename().string());
   const ExportScheme& s = m.scheme;
   std::string text = cat("# ", architecture, ", quantized\n\nBy SignRound (arXiv 2309.05516), with this command:\n\n```\n",
                          m.provenance.command, " --format ", m.format, "\n```\n\n| | |\n|---|---|\n");

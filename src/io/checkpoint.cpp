@@ -4,15 +4,11 @@
 #include <set>
 #include <system_error>
 
+#include "io/side_files.h"
+
 namespace signround {
 
 namespace {
-
-constexpr std::string_view kSideFiles[] = {
-    // beginnings of names
-    "added_tokens.", "chat_template", "generation_config.", "LICENCE", "LICENSE", "merges.", "NOTICE", "special_tokens_map.",
-    "spiece.",       "tekken.",       "tokenizer",          "vocab.",
-};
 
 // A file of the model's own directory, whatever the index may say: never a path.
 void check_plain_file_name(std::string_view name) {
@@ -118,17 +114,6 @@ void Checkpoint::read_part(std::string_view name, u64 first, std::span<std::byte
   within(cat("tensor ", quote(name)), [&] { from.file->read_part(from.tensor, first, out); });
 }
 
-std::vector<Path> Checkpoint::side_files() const {
-  std::vector<Path> found;
-  if (!is_folder(path_)) return found;
-  for (const Path& path : list_directory(path_)) {
-    const std::string name = path.filename().string();
-    const auto begins = [&](std::string_view start) { return name.compare(0, start.size(), start) == 0; };
-    const bool wanted = std::any_of(std::begin(kSideFiles), std::end(kSideFiles), begins);
-    std::error_code unreadable;
-    if (wanted && path.extension() != ".py" && std::filesystem::is_regular_file(path, unreadable)) found.push_back(path);
-  }
-  return found;
-}
+std::vector<Path> Checkpoint::side_files() const { return signround::side_files(path_); }
 
 }  // namespace signround

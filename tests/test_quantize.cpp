@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "eval/perplexity.h"
+#include "export/convert.h"
 #include "io/checkpoint.h"
 #include "pipeline/quantize.h"
 #include "scratch.h"
@@ -232,4 +233,32 @@ TEST_CASE("quantize: what is wrong with the input is named, and nothing is left 
     CHECK_THROWS_AS(quantize(tiny(dir, "out"), observer), Error);
     CHECK(nothing_but_ids(dir));
   }
+}
+
+TEST_CASE("quantize: perplexity before and after, in the model card of every format") {
+  const TempDir dir;
+  write_file(dir / "text.txt", read_file("data/heldout.txt", 1 << 20).substr(0, 3000));
+  QuantizeOptions o;
+  o.model = "data/model";
+  o.output = (dir / "out").string();
+  o.spec = {2, 64, true};
+  o.formats = {"gguf:q2_0", "auto_round"};
+  o.iters = 0;
+  o.seqlen = 128;
+  o.ppl = (dir / "text.txt").string();
+  const std::optional<Perplexities> found = run(o).perplexity;
+  REQUIRE(found.has_value());
+  const auto of = [&](const std::string& model) {
+    return perplexity({.model = model, .text = o.ppl, .seqlen = o.seqlen}, [](i64, i64) {}).perplexity;
+  };
+  CHECK(found->before == of(o.model));
+  CHECK(found->after == of(o.output + "/auto_round"));
+  const std::string row =
+      cat("| perplexity | ", found->before, " before, ", found->after, " after, on ", found->tokens, " tokens of text.txt |");
+  convert({.input = o.output + "/auto_round", .output = o.output + "/later", .format = "gguf:q2_0"});
+  for (const char* folder : {"gguf-q2_0", "auto_round", "later"})
+    CHECK(contains(read_file(Path(o.output) / folder / "README.md", 1 << 20), row));
+  o.formats = {"gguf:q2_0"};
+  o.force = true;
+  CHECK(contains(error_of(ErrorKind::usage, [&] { run(o); }), "--ppl: the perplexity of a GGUF file is not measured here"));
 }

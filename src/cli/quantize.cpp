@@ -60,6 +60,9 @@ constexpr Flag kFlags[] = {
     {.name = "--ids", .kind = FlagKind::text, .value = "FILE", .help = "token ids instead of a text, separated by white space",
      .example = "--ids calibration.ids"},
     kSeedFlag,
+    {.name = "--ppl", .kind = FlagKind::text, .value = "FILE",
+     .help = "text to score before and after, in windows of --seqlen; the model card says what came out",
+     .example = "--ppl data/heldout.txt"},
     {.name = "--ignore-layers", .kind = FlagKind::words, .value = "LIST",
      .help = "linear layers to leave as they are: names or parts of names, separated by commas",
      .example = "--ignore-layers down_proj"},
@@ -114,6 +117,8 @@ void print(const QuantizeOptions& options, const QuantizeReport& report) {
   for (const BlockReport& block : report.blocks)
     for (const std::string& expert : block.idle_experts) idle += cat("           ", expert, "\n");
   if (!idle.empty()) put(cat("  experts  that no token of the calibration met, rounded to nearest:\n", idle));
+  if (const std::optional<Perplexities>& p = report.perplexity)
+    put(cat("  perplexity ", fixed(p->before, 4), " -> ", fixed(p->after, 4), " (tokens ", p->tokens, ")\n"));
   put(cat("  size     ", human_bytes(report.input_bytes), " -> ", human_bytes(report.output_bytes), "\n"));
   put(cat("  time     ", human_seconds(report.seconds), " on ", report.device, "\n"));
 }
@@ -133,6 +138,7 @@ void print_json(const QuantizeOptions& options, const QuantizeReport& report) {
                          {"quantized_weights", report.quantized_weights},
                          {"input_bytes", report.input_bytes},
                          {"output_bytes", report.output_bytes},
+                         {"perplexity", to_json(report.perplexity)},
                          {"seconds", report.seconds},
                          {"seconds_to_first_step", report.seconds_to_first_step},
                          {"device", report.device},
@@ -227,6 +233,7 @@ QuantizeOptions quantize_options(const Arguments& args) {
   o.dataset = args.text("--dataset");
   o.ids = args.text("--ids");
   o.seed = args.integer("--seed");
+  o.ppl = args.text("--ppl");
   o.ignore_layers = args.words("--ignore-layers");
   o.layer_config = args.text("--layer-config");
   o.device = args.text("--device");

@@ -39,6 +39,8 @@ std::string model_card(const Manifest& m, const std::vector<Verdict>& loaders, c
   } else {
     row("tuning", "none: rounded to nearest");
   }
+  if (const std::optional<Perplexities>& p = m.provenance.perplexity)
+    row("perplexity", cat(p->before, " before, ", p->after, " after, on ", p->tokens, " tokens of ", p->text));
   row("licence", licences.empty() ? "that of the original; it had no file of its own" : cat("that of the original: ", licences));
   text += "\n## Who can load it\n\n| engine | loads | rule |\n|---|---|---|\n";
   for (const Verdict& v : loaders) text += cat("| ", v.engine, " | ", v.loads ? "yes" : "no", " | ", v.rule, " |\n");

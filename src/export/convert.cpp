@@ -44,7 +44,8 @@ ConvertReport convert(const ConvertOptions& options) {
           ": decodes to other integers or scales than were tuned; signround verify says more");
     writer->write(linear);
   }
-  writer->finish(manifest.provenance);
+  writer->finish();
+  writer->conclude(manifest.provenance);
   return {writer->path(), static_cast<i64>(layers.size()), writer->bytes(), writer->loaders()};
 }
 

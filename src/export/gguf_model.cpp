@@ -112,7 +112,7 @@ class GgufModel final : public ModelWriter {
     put(name, std::as_bytes(std::span(exporter_->encode(layer)[0].bytes)), layer.rows);
   }
 
-  void finish(const Provenance& provenance) override {
+  void finish_tensors() override {
     for (const auto& [name, factors] : rope_factors_) put_as(name, std::as_bytes(std::span(factors)));
     for (const auto& [tensor, type, from, first] : others_) {
       std::vector<std::byte> bytes(tensor.bytes);
@@ -124,7 +124,6 @@ class GgufModel final : public ModelWriter {
     }
     writer_->finish();
     note_head(kGgufFile, writer_->head_bytes());
-    conclude(provenance);
   }
 
   u64 bytes() const override { return writer_->file_size(); }

@@ -65,6 +65,11 @@ ExportScheme scheme_of(const Json& json) {
   return s;
 }
 
+std::optional<Perplexities> perplexity_of(const Json& json) {
+  if (json.is_null()) return std::nullopt;
+  return Perplexities{json.string("text"), json.integer("tokens"), json.number("before"), json.number("after")};
+}
+
 Json map_json(const std::map<std::string, std::string>& map) {
   Json json = Json::object({});
   for (const auto& [key, value] : map) json.set(key, value);
@@ -97,6 +102,10 @@ Manifest::Head Manifest::Head::of(const Path& path, u64 bytes) {
   return {bytes, file.size(), sha256_text(head)};
 }
 
+Json to_json(const std::optional<Perplexities>& p) {
+  return p ? Json::object({{"text", p->text}, {"tokens", p->tokens}, {"before", p->before}, {"after", p->after}}) : Json();
+}
+
 std::string Manifest::text() const {
   Json list = Json::object({}), weights = Json::object({});
   for (const auto& [name, layer] : layers) {
@@ -112,6 +121,7 @@ std::string Manifest::text() const {
                             {"command", provenance.command},
                             {"calibration", provenance.calibration},
                             {"seed", provenance.seed},
+                            {"perplexity", to_json(provenance.perplexity)},
                             {"scheme", scheme_json(scheme)},
                             {"config", config},
                             {"layers", std::move(list)},
@@ -132,7 +142,8 @@ Manifest Manifest::read(const Path& directory) {
     check(sha256_text(text_of(without_digest(json))) == json.string("digest"), ErrorKind::verification, "was changed");
     Manifest m;
     m.format = json.string("format");
-    m.provenance = {json.string("command"), json.string("calibration"), json.integer("seed")};
+    m.provenance = {json.string("command"), json.string("calibration"), json.integer("seed"),
+                    perplexity_of(json.at("perplexity"))};
     m.scheme = scheme_of(json.at("scheme"));
     m.config = json.at("config");
     for (const JsonMember& member : json.object("layers"))

@@ -8,11 +8,20 @@ namespace signround {
 
 inline constexpr const char* kManifestName = "signround.json";
 
+// Of the original and of the output, on one text.
+struct Perplexities {
+  std::string text;  // name of the file
+  i64 tokens = 0;    // scored
+  double before = 0, after = 0;
+};
+Json to_json(const std::optional<Perplexities>& perplexity);  // null: not measured
+
 // What was done, beside the numbers of the scheme.
 struct Provenance {
   std::string command;      // "signround quantize MODEL -o OUT ...", without what changes no byte
   std::string calibration;  // digest of the token ids of all samples; empty: no tuning
   i64 seed = 0;
+  std::optional<Perplexities> perplexity = {};
 };
 
 struct Manifest {

@@ -60,9 +60,13 @@ void ModelWriter::write_file(const std::string& name, const std::string& content
   output_.write(name, content);
 }
 
+void ModelWriter::finish() {
+  finish_tensors();
+  for (const Path& file : source_.side_files()) write_file(file.filename().string(), read_file(file, kMaxSideFile));
+}
+
 void ModelWriter::conclude(const Provenance& provenance) {
   manifest_.provenance = provenance;
-  for (const Path& file : source_.side_files()) write_file(file.filename().string(), read_file(file, kMaxSideFile));
   write_file("README.md", model_card(manifest_, loaders_, source_));
   output_.write(kManifestName, manifest_.text());
   output_.commit();

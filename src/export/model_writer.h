@@ -31,23 +31,25 @@ class ModelWriter {
  public:
   virtual ~ModelWriter() = default;
   virtual void write(const QuantizedLinear& layer) = 0;
-  // What is not quantized; configuration, index, side files, manifest and model card. Then the directory takes its name: before
-  // that nothing loadable exists.
-  virtual void finish(const Provenance& provenance) = 0;
+  // What is not quantized; configuration, index, side files: partial() can be loaded then.
+  void finish();
+  // Manifest and model card. Then the directory takes its name: before that it does not exist.
+  void conclude(const Provenance& provenance);
 
+  const Path& partial() const { return output_.partial(); }
   std::string path() const { return output_.path().string(); }
   virtual u64 bytes() const = 0;  // of all files with tensors
   const std::vector<Verdict>& loaders() const { return loaders_; }
 
  protected:
   explicit ModelWriter(const OutputRequest& request);
+  virtual void finish_tensors() = 0;  // and configuration
   // The tensors of the source that are written as they are.
   std::vector<TensorInfo> untouched(const OutputRequest& request, const Exporter& exporter) const;
   void note_layer(const QuantizedLinear& layer);                                  // its grid, in the manifest
   void note_tensor(const std::string& name, std::span<const std::byte> bytes);    // its digest
   void note_head(const std::string& file, u64 bytes);                             // of a finished file of tensors: its digest
   void write_file(const std::string& name, const std::string& content);           // and its digest
-  void conclude(const Provenance& provenance);                                    // side files, card, manifest; commits
 
   const Checkpoint& source_;
   OutputDir output_;

@@ -51,7 +51,7 @@ class SafetensorsModel final : public ModelWriter {
     }
   }
 
-  void finish(const Provenance& provenance) override {
+  void finish_tensors() override {
     for (const Copy& copy : copies_) {
       std::vector<std::byte> bytes(copy.to.bytes);
       source_.read_part(copy.tensor, copy.first, bytes);
@@ -66,7 +66,6 @@ class SafetensorsModel final : public ModelWriter {
     exporter_->configure(config);
     write_file("config.json", to_text(config, 2) + "\n");
     if (const Json* q = config.find("quantization_config")) write_file(exporter_->config_file(), to_text(*q, 2));
-    conclude(provenance);
   }
 
   u64 bytes() const override {

@@ -18,6 +18,7 @@ class OutputDir {
   OutputDir& operator=(const OutputDir&) = delete;
 
   const Path& path() const { return out_; }  // absolute; what commit() will make
+  const Path& partial() const { return partial_; }  // what is there until then
   Path file(const Path& name);               // where to write OUT/name until then; makes the folders in between
   void write(const Path& name, std::string_view content);
   void copy(const Path& from, const Path& name);

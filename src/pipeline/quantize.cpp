@@ -4,6 +4,8 @@
 #include <chrono>
 #include <future>
 
+#include "eval/perplexity.h"
+#include "export/gguf.h"
 #include "io/sha256.h"
 #include "model/tokens.h"
 #include "ops/devices.h"
@@ -53,39 +55,22 @@ class Run {
   RunPlan plan() const;
   QuantizeReport run() {
     open_writers();  // what cannot be written is refused first
+    std::optional<Perplexities> measured;
+    if (!options_.ppl.empty()) measured = measure_original();
     if (tunes()) observer_.stage("reading the calibration text");
     const Samples samples = tunes() ? samples_.get() : Samples{};
-    const std::string calibration = tunes() ? digest_of(samples) : "";
-    const MemoryPlan memory = plan().memory;
-    require_memory(memory);
-    const auto at = [&](bool on_host) -> Allocator& { return on_host ? backend_->host_memory() : *backend_; };
-    Arena arena(*backend_, memory.arena, "one block's weights, parameters and activations");
-    Arena snapshots(at(memory.snapshots_on_host), memory.snapshots, "the best parameters so far");
-    std::optional<Chain> chain;
-    if (tunes()) {
-      observer_.stage("embedding");
-      chain.emplace(*backend_, at(memory.inputs_on_host), at(memory.targets_on_host), options_.nsamples, options_.seqlen,
-                    model_.config().hidden);
-      const Stage embedding = embedding_stage(arena);
-      embedding.load(true);
-      chain->embed(embedding, samples);
-    }
-    for (size_t i = 0; i < layers_.blocks.size(); ++i) {
-      arena.rewind();
-      snapshots.rewind();
-      const std::string& prefix = layers_.blocks[i].prefix;
-      std::vector<QuantizedLinear> integers;
-      within(prefix.substr(0, prefix.size() - 1), [&] { integers = quantize_block(arena, snapshots, i, chain); });
-      writing_.begin(std::move(integers));
-    }
+    quantize_blocks(samples);
     observer_.stage("writing");
     writing_.finish();
+    for (const std::unique_ptr<ModelWriter>& writer : writers_) writer->finish();
+    if (measured) measured->after = measure(scored_writer()->partial()).perplexity;
     for (const std::unique_ptr<ModelWriter>& writer : writers_) {
-      writer->finish({options_.command, calibration, options_.seed});
+      writer->conclude({options_.command, tunes() ? digest_of(samples) : "", options_.seed, measured});
       report_.outputs.push_back(writer->path());
       report_.loaders.push_back(writer->loaders());
       report_.output_bytes += static_cast<i64>(writer->bytes());
     }
+    report_.perplexity = measured;
     report_.skipped = layers_.skipped;
     for (const PlannedLayer& layer : layers_.linears)
       if (layer.spec.quantized()) ++report_.grids[text_of(layer.spec)];
@@ -105,6 +90,11 @@ class Run {
   }
   void require_memory(const MemoryPlan& memory) const;
   void open_writers();
+  void quantize_blocks(const Samples& samples);
+  const ModelWriter* scored_writer() const;
+  PerplexityReport measure(const Path& model) const;
+  Perplexities measure_original() const;
+  void stop_if_asked() const;
   std::vector<QuantizedLinear> quantize_block(Arena& arena, Arena& snapshots, size_t index, std::optional<Chain>& chain);
 
   Stage embedding_stage(Arena& arena) const {
@@ -147,6 +137,61 @@ void Run::open_writers() {
                                           .layers = layers_.linears,
                                           .scheme = layers_.scheme,
                                           .shard_bytes = options_.shard_bytes}));
+  }
+}
+
+// All formats hold the same weights; the first that this program reads speaks for them. Null if there is none.
+const ModelWriter* Run::scored_writer() const {
+  for (size_t i = 0; i < writers_.size(); ++i)
+    if (!is_gguf(options_.formats[i])) return writers_[i].get();
+  return nullptr;
+}
+
+PerplexityReport Run::measure(const Path& model) const {
+  observer_.stage(cat("perplexity of ", model.string()));
+  PerplexityOptions scoring;
+  scoring.model = model.string();
+  scoring.text = options_.ppl;
+  scoring.seqlen = options_.seqlen;
+  scoring.device = options_.device;
+  scoring.precision = options_.precision;
+  return perplexity(scoring, [&](i64, i64) { stop_if_asked(); });
+}
+
+Perplexities Run::measure_original() const {
+  check(scored_writer() != nullptr, ErrorKind::usage,
+        "--ppl: the perplexity of a GGUF file is not measured here; the nearest is to add ,fake to --format");
+  const PerplexityReport report = measure(options_.model);
+  return {Path(options_.ppl).filename().string(), report.tokens, report.perplexity, 0};
+}
+
+void Run::stop_if_asked() const {
+  if (observer_.cancel && *observer_.cancel) fail(ErrorKind::interrupted, "stopped on request; nothing was written");
+}
+
+// Its memory is free again when it returns.
+void Run::quantize_blocks(const Samples& samples) {
+  const MemoryPlan memory = plan().memory;
+  require_memory(memory);
+  const auto at = [&](bool on_host) -> Allocator& { return on_host ? backend_->host_memory() : *backend_; };
+  Arena arena(*backend_, memory.arena, "one block's weights, parameters and activations");
+  Arena snapshots(at(memory.snapshots_on_host), memory.snapshots, "the best parameters so far");
+  std::optional<Chain> chain;
+  if (tunes()) {
+    observer_.stage("embedding");
+    chain.emplace(*backend_, at(memory.inputs_on_host), at(memory.targets_on_host), options_.nsamples, options_.seqlen,
+                  model_.config().hidden);
+    const Stage embedding = embedding_stage(arena);
+    embedding.load(true);
+    chain->embed(embedding, samples);
+  }
+  for (size_t i = 0; i < layers_.blocks.size(); ++i) {
+    arena.rewind();
+    snapshots.rewind();
+    const std::string& prefix = layers_.blocks[i].prefix;
+    std::vector<QuantizedLinear> integers;
+    within(prefix.substr(0, prefix.size() - 1), [&] { integers = quantize_block(arena, snapshots, i, chain); });
+    writing_.begin(std::move(integers));
   }
 }
 
@@ -197,7 +242,7 @@ std::vector<QuantizedLinear> Run::quantize_block(Arena& arena, Arena& snapshots,
   report.index = block;
   report.blocks = blocks;
   const auto issued = [&](i64 step) {
-    if (observer_.cancel && *observer_.cancel) fail(ErrorKind::interrupted, "stopped on request; nothing was written");
+    stop_if_asked();
     observer_.step(block, blocks, step, tune_.steps);
   };
   if (chain) {

@@ -26,6 +26,7 @@ struct QuantizeOptions {
   std::string ids;                  // path of an ids file instead of a text
   i64 seed = 42;
   std::vector<std::string> ignore_layers;  // exact names or parts of names
+  std::string ppl;                         // path of a text to score before and after, windows of seqlen; empty: none
   std::string layer_config;                // path of the file that quant/layer_rules.h describes; empty: none
   std::string device = "auto";
   std::optional<Precision> precision = {};  // default: bf16 on a GPU, f32 on a CPU
@@ -54,6 +55,7 @@ struct QuantizeReport {
   std::vector<std::string> fallbacks;  // "180 layers with 576 inputs as Q5_0, ...": where the grid of most does not fit
   std::vector<std::string> outputs;  // directories written
   std::vector<std::vector<Verdict>> loaders;  // of each output: who can load it
+  std::optional<Perplexities> perplexity;
   i64 quantized_weights = 0, input_bytes = 0, output_bytes = 0;
   double seconds = 0, seconds_to_first_step = 0;
   std::string device;

@@ -253,6 +253,8 @@ TEST_CASE("formats: what cannot be is refused with the nearest that can") {
   CHECK(contains(refusal("awq", {4, 128, false}, 192), "192 inputs are no multiple of 128; the nearest is --group-size 32"));
   CHECK(contains(refusal("compressed-tensors", {3, 128, false}), "or --bits 4"));
   CHECK(contains(refusal("compressed-tensors", {4, 128, true}, 192), "the nearest is --group-size 32"));
+  CHECK(contains(refusal("gptq", {5, 128, true}), "no 5 bits; the nearest is --bits 4, or --format compressed-tensors"));
+  CHECK(refusal("compressed-tensors", {5, 128, true}) == "no error");
   CHECK(refusal("gptq", {3, 128, true}, 192) == "no error");
   CHECK(contains(message_of(ErrorKind::usage, [] { make_exporter("gptqv2"); }), "the nearest is gptq_v2"));
 }

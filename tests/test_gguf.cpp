@@ -111,6 +111,7 @@ TEST_CASE("gguf: what cannot be is refused with the nearest that can") {
   CHECK(contains(refusal("gguf:q4_0", {4, 64, false}), "the nearest for this grid is --format gguf:q4_1"));
   CHECK(contains(refusal("gguf:q4_0", {8, 64, true}), "--format gguf:q8_0"));
   CHECK(contains(refusal("gguf:q4_0", {3, 64, true}), "--format auto_round"));
+  CHECK(contains(refusal("gguf:q4_0", {6, 64, true}), "--format compressed-tensors"));
   CHECK(contains(refusal("gguf:q2_0", {2, 32, true}), "the nearest is --group-size 64"));
   CHECK(contains(refusal("gguf:q2_0", {2, 64, true}, 96), "--ignore-layers layer"));
   CHECK(contains(message_of(ErrorKind::usage, [] { make_exporter("gguf:q4_9"); }), "the nearest is gguf:q4_0"));

@@ -71,7 +71,7 @@ TEST_CASE("layer rules: an error is one line that names the key") {
   CHECK(refusal(R"({"q_prj": {"bits": 8}})") ==
         "layers.json: \"q_prj\": is no part of any linear layer's name; the nearest is q_proj");
   CHECK(contains(refusal(R"({"^q_proj": {"bits": 8}})"), "\"^q_proj\": is found in no linear layer's name"));
-  CHECK(refusal(R"({"q_proj": {"bits": 5}})") == "layers.json: \"q_proj\": bits 5: must be one of 2, 3, 4, 8, 16");
+  CHECK(refusal(R"({"q_proj": {"bits": 9}})") == "layers.json: \"q_proj\": bits 9: must be one of 2, 3, 4, 5, 6, 7, 8, 16");
   CHECK(contains(refusal(R"({"q_proj": {"group_size": 48}})"), "\"q_proj\": group_size 48: must be one of"));
   CHECK(contains(refusal(R"({"q_proj": {"bitz": 4}})"), "\"q_proj\": \"bitz\" is not known here; the nearest is bits"));
   CHECK(contains(refusal(R"({"q_proj": {"sym": 1}})"), "layers.json: \"q_proj\": "));

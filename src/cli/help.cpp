@@ -22,7 +22,7 @@ Fewer bits want smaller groups: W4A16 loses little as it is, 2 bits want G64 or 
      R"(auto_round          2, 3, 4, 8 bits; packed as auto-round chooses: GPTQ if symmetric, AWQ at 4 bits if not
 gptq, gptq_v2       2, 3, 4, 8 bits with g_idx; the first version is symmetric only
 awq                 4 bits with zero points (--asym)
-compressed-tensors  pack-quantized; with zero points at 4 and 8 bits only
+compressed-tensors  pack-quantized; 2 to 8 bits, with zero points 4 and 8
 gguf:q4_0 q4_1 q8_0 q2_0  a file for llama.cpp: 4 bits symmetric, 4 bits --asym, 8 bits, 2 bits in groups of 64
 gguf:q2_k q3_k q4_k q5_k q6_k  the same with K-quants: bits and groups are the format's own, scales of two levels are tuned with
                     the weights; rows that are no multiples of 256 become q4_0, q5_0, q5_1 or q8_0, as signround plan tells

@@ -87,7 +87,7 @@ class Gguf final : public Exporter {
     check(own || fitting == &kind_ || (fitting && fitting->type == kind_.fallback), ErrorKind::usage, name, ": format ",
           kind_.format, " holds ", kind_.grid.bits, " bits, ", kind_.grid.symmetric ? "symmetric" : "asymmetric",
           kind_.grid.two_levels() ? ", with scales of two levels" : "", "; the nearest for this grid is --format ",
-          fitting && fitting->format ? fitting->format : "auto_round");
+          fitting && fitting->format ? fitting->format : spec.bits < 5 || spec.bits == 8 ? "auto_round" : "compressed-tensors");
     const i64 group = spec.group_of(cols), values = block_of(fitting->type).values;
     check(cols % values == 0 && (spec.two_levels() || group % values == 0), ErrorKind::usage, name, ": format ", kind_.format,
           " has blocks of ", values, ", and ", cols, " inputs in groups of ", group, " are not made of them; the nearest is ",

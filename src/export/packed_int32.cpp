@@ -12,7 +12,7 @@ void require_packed_int32(const std::string& name, i64 rows, i64 cols, const Qua
   const int nearest = *std::min_element(std::begin(kBits), std::end(kBits),
                                         [&](int a, int b) { return std::abs(a - spec.bits) < std::abs(b - spec.bits); });
   check(spec.bits == nearest, ErrorKind::usage, name, ": this format has no ", spec.bits, " bits; the nearest is --bits ",
-        nearest);
+        nearest, spec.symmetric ? ", or --format compressed-tensors" : "");
   require_whole_blocks(name, rows, cols);
 }
 

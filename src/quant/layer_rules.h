@@ -2,7 +2,7 @@
 //   {"down_proj": {"bits": 8, "group_size": 32}, "layers\\.[01]\\..*_proj": {"sym": false}, "layers.3.mlp.up_proj": {"bits": 16}}
 // A key is a layer's whole name, a part of one as --ignore-layers has it, or, with any of *+?()[]{}|\^$ in it, a regular
 // expression that is found in the name. A whole name goes first; of other keys that fit a layer the first in the file counts.
-// What a value does not say (bits 2, 3, 4, 8 or 16; group_size 32, 64, 128 or -1; sym) is as for all other layers.
+// What a value does not say (bits 2 to 8 or 16; group_size 32, 64, 128 or -1; sym) is as for all other layers.
 #pragma once
 #include <optional>
 #include <span>

@@ -10,7 +10,8 @@
 namespace signround {
 namespace {
 
-constexpr i64 kBits[] = {2, 3, 4, 8, 16};  // the last: left alone
+constexpr i64 kBits[] = {2, 3, 4, 5, 6, 7, 8, 16};  // the last: left alone
+constexpr std::size_t kWidths = std::size(kBits) - 1;
 constexpr i64 kGroups[] = {128, 64, 32, -1};
 // The packed formats hold 32 values at a time along the input and along the output.
 constexpr i64 kMultiple = 32;
@@ -23,7 +24,7 @@ struct Named {
 const std::vector<Named>& schemes() {
   static const std::vector<Named> all = [] {
     std::vector<Named> list;
-    for (i64 bits : std::span(kBits).first(4)) {
+    for (i64 bits : std::span(kBits).first(kWidths)) {
       list.push_back({cat("W", bits, "A16"), {static_cast<int>(bits), 128, true}});
       for (i64 group : kGroups) list.push_back({cat("W", bits, "A16G", group), {static_cast<int>(bits), group, true}});
     }
@@ -59,7 +60,7 @@ std::string nearest_part(const std::string& typed, std::span<const std::string> 
 }
 
 void check_grid(const QuantSpec& spec, ErrorKind kind, const char* bits, const char* group, bool plain) {
-  check_choice(kind, bits, spec.bits, std::span(kBits).first(plain ? 5 : 4));
+  check_choice(kind, bits, spec.bits, std::span(kBits).first(plain ? kWidths + 1 : kWidths));
   check_choice(kind, group, spec.group, kGroups);
 }
 

@@ -34,6 +34,7 @@ FAMILIES = {
     "gemma2": ("Gemma2", dict(head_dim=16, sliding_window=5, query_pre_attn_scalar=24, attn_logit_softcapping=3.0,
                               final_logit_softcapping=2.0)),
     "gemma3": ("Gemma3", dict(head_dim=16, sliding_window=5, query_pre_attn_scalar=24, layer_types=WINDOWS,
+                              attn_logit_softcapping=3.0,  # which the model does not heed
                               rope_parameters=dict(full_attention=dict(rope_type="linear", factor=8.0, rope_theta=1e6),
                                                    sliding_attention=dict(rope_type="default", rope_theta=1e4)))),
     "gemma3_vision": ("Gemma3", dict(head_dim=16, sliding_window=5, layer_types=WINDOWS)),

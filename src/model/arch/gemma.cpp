@@ -26,10 +26,9 @@ void read_gemma_decoder(Config& c, const Json& json, const Sizes& sizes, bool ro
   c.qkv_bias = c.o_bias = json.boolean("attention_bias", false);
 }
 
-// What Gemma 2 and 3 share. `caps`: the softcaps where the file has none.
-void read_gemma_later(Config& c, const Json& json, double attention_softcap, double logit_softcap) {
+// What Gemma 2 and 3 share. logit_softcap: where the file has none.
+void read_gemma_later(Config& c, const Json& json, double logit_softcap) {
   c.attention_scale = static_cast<float>(1 / std::sqrt(positive(json, "query_pre_attn_scalar", 256)));
-  c.attention_softcap = static_cast<float>(positive_or_none(json, "attn_logit_softcapping", attention_softcap));
   c.logit_softcap = static_cast<float>(positive_or_none(json, "final_logit_softcapping", logit_softcap));
 }
 
@@ -45,7 +44,8 @@ void read_gemma2(Config& c, const Json& json) {
   read_gemma_decoder(c, json,
                      {.vocab = 256000, .hidden = 2304, .ffn = 9216, .layers = 26, .heads = 8, .kv_heads = 4, .head_dim = 256,
                       .positions = 8192});
-  read_gemma_later(c, json, 50, 30);
+  read_gemma_later(c, json, 30);
+  c.attention_softcap = static_cast<float>(positive_or_none(json, "attn_logit_softcapping", 50));
   read_windows(c, json, read_window(json, 4096), [](i64 layer) { return layer % 2 == 0; });
 }
 
@@ -54,7 +54,7 @@ void read_gemma3(Config& c, const Json& json) {
                      {.vocab = 262208, .hidden = 2304, .ffn = 9216, .layers = 26, .heads = 8, .kv_heads = 4, .head_dim = 256,
                       .positions = 1 << 17},
                      false);
-  read_gemma_later(c, json, 0, 0);
+  read_gemma_later(c, json, 0);  // scores have no cap, whatever the file says
   c.qk_norm = QkNorm::head;
   const i64 period = in_range(json, "sliding_window_pattern", 1, 1 << 20, 6);
   read_windows(c, json, read_window(json, 4096), [&](i64 layer) { return (layer + 1) % period != 0; });

@@ -43,9 +43,11 @@ TEST_CASE("families: tuning at 4 bits lowers the loss of every block") {
 }
 
 TEST_CASE("families: names without their base are found") {
-  for (const char* name : {"gpt2", "bloom", "qwen2", "opt"}) {
+  const std::pair<const char*, std::string> bases[] = {
+      {"gpt2", "transformer."}, {"bloom", "transformer."}, {"qwen2", "model."}, {"opt", "model."}, {"gpt_neox", "gpt_neox."}};
+  for (const auto& family : bases) {
+    const std::string name = family.first, base = family.second;
     CAPTURE(name);
-    const std::string base = *name == 'g' || *name == 'b' ? "transformer." : "model.";
     const TempDir dir;
     std::filesystem::copy_file(kFamilies / name / "config.json", dir.path / "config.json");
     const SafetensorsFile original(kFamilies / name / "model.safetensors");

@@ -55,7 +55,8 @@ void use_names_of(const Family& family, Checkpoint& checkpoint) {
   checkpoint.rename([&](const std::string& name) {
     if (name.starts_with(kTextModel)) return base + std::string(kText) + name.substr(kTextModel.size());
     if (name.starts_with(kText)) return name.substr(kText.size());  // the head
-    return among_others || name.starts_with("lm_head.") ? name : base + name;
+    const bool head = name.starts_with("lm_head.") || name.starts_with("embed_out.");  // the latter is GPT-NeoX's
+    return among_others || head ? name : base + name;
   });
 }
 

@@ -130,6 +130,7 @@ TEST_CASE("checkpoint: side files") {
                                            "chat_template.jinja",
                                            "generation_config.json",
                                            "merges.txt",
+                                           "preprocessor_config.json",
                                            "special_tokens_map.json",
                                            "tokenizer.json",
                                            "tokenizer.model",
@@ -139,9 +140,19 @@ TEST_CASE("checkpoint: side files") {
   for (const char* name : {"README.md", "config.json", "tokenizer_x.py", "modeling_x.py", ".gitattributes"})
     write_file(scratch / name, "{}");
   make_directories(scratch / "tokenizer_folder");
-  std::vector<std::string> found;
-  for (const Path& path : Checkpoint(scratch.path).side_files()) found.push_back(path.filename().string());
-  CHECK(found == wanted);
+  const auto found = [&] {
+    std::vector<std::string> names;
+    for (const Path& path : Checkpoint(scratch.path).side_files()) names.push_back(path.filename().string());
+    return names;
+  };
+  CHECK(found() == wanted);
+
+  // Code goes with a model that transformers does not have.
+  write_file(scratch / "config.json", R"({"auto_map": {"AutoModelForCausalLM": "modeling_x.X"}})");
+  std::vector<std::string> with_code = wanted;
+  with_code.insert(with_code.end(), {"modeling_x.py", "tokenizer_x.py"});
+  std::sort(with_code.begin(), with_code.end());
+  CHECK(found() == with_code);
 }
 
 TEST_CASE("output directory: appears whole at commit, and not before") {

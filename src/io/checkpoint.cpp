@@ -114,6 +114,8 @@ void Checkpoint::read_part(std::string_view name, u64 first, std::span<std::byte
   within(cat("tensor ", quote(name)), [&] { from.file->read_part(from.tensor, first, out); });
 }
 
-std::vector<Path> Checkpoint::side_files() const { return signround::side_files(path_); }
+std::vector<Path> Checkpoint::side_files() const {
+  return signround::side_files(path_, config_ && config_->find("auto_map"));
+}
 
 }  // namespace signround

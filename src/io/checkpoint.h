@@ -38,7 +38,8 @@ class Checkpoint {
   void read(std::string_view name, std::span<std::byte> out) const;
   void read_part(std::string_view name, u64 first, std::span<std::byte> out) const;
 
-  // What an output copies byte for byte: tokenizer, generation settings, chat template, licence. Sorted; empty for a single file.
+  // What an output copies byte for byte: tokenizer, generation settings, chat template, what prepares pictures, licence; and a
+  // model's own code where config.json names some in auto_map. Sorted; empty for a single file.
   std::vector<Path> side_files() const;
 
  private:

@@ -22,19 +22,20 @@ bool begins_with_any(const Path& path, std::span<const std::string_view> starts)
 
 }  // namespace
 
-std::vector<Path> side_files(const Path& model) {
+std::vector<Path> side_files(const Path& model, bool with_code) {
   std::vector<Path> found;
   if (!is_folder(model)) return found;
   for (const Path& path : list_directory(model)) {
-    const bool wanted = begins_with_any(path, kSideFiles) || begins_with_any(path, kLicences);
+    const bool code = path.extension() == ".py";
+    const bool wanted = code ? with_code : begins_with_any(path, kSideFiles) || begins_with_any(path, kLicences);
     std::error_code unreadable;
-    if (wanted && path.extension() != ".py" && std::filesystem::is_regular_file(path, unreadable)) found.push_back(path);
+    if (wanted && std::filesystem::is_regular_file(path, unreadable)) found.push_back(path);
   }
   return found;
 }
 
 std::vector<Path> licence_files(const Path& model) {
-  std::vector<Path> found = side_files(model);
+  std::vector<Path> found = side_files(model, false);
   std::erase_if(found, [](const Path& path) { return !begins_with_any(path, kLicences); });
   return found;
 }

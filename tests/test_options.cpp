@@ -108,8 +108,8 @@ TEST_CASE("options: every mistake is a usage error that says what to type") {
   CHECK(contains(usage_error([] { parse(quantize_command, {"-o", "out"}); }), "needs a MODEL"));
   CHECK(contains(usage_error([] { parse(quantize_command, {"model"}); }), "needs -o, --output OUT"));
   CHECK(contains(usage_error([] { parse(doctor_command, {"model"}); }), "takes no argument"));
-  message({"--scheme", "W5A16"});
-  message({"--bits", "5"});
+  message({"--scheme", "W9A16"});
+  message({"--bits", "9"});
   message({"--group-size", "100"});
 }
 

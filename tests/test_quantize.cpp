@@ -249,7 +249,7 @@ TEST_CASE("quantize: perplexity before and after, in the model card of every for
   const std::optional<Perplexities> found = run(o).perplexity;
   REQUIRE(found.has_value());
   const auto of = [&](const std::string& model) {
-    return perplexity({.model = model, .text = o.ppl, .seqlen = o.seqlen}, [](i64, i64) {}).perplexity;
+    return perplexity({.model = model, .text = o.ppl, .ids = "", .seqlen = o.seqlen}, [](i64, i64) {}).perplexity;
   };
   CHECK(found->before == of(o.model));
   CHECK(found->after == of(o.output + "/auto_round"));

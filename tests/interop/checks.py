@@ -141,7 +141,8 @@ def family(model):
         reference = transformers_logits(model, q["fake"])
         model.same_perplexity(f"transformers, fake of {bits} bits", q["fake"], reference, 1e-3)
         for form, reader in (("compressed-tensors", ""), ("auto_round", " with auto-round")):
-            model.compare(f"transformers{reader}, {form}", transformers_logits(model, q[form]), reference, 0.99, 1e-3)
+            model.compare(f"transformers{reader}, {form}", transformers_logits(model, q[form]), reference,
+                          0.98 if bits == 2 else 0.99, 1e-3)  # at 2 bits little of what was learned is left: flat logits
         for_gptqmodel.append((q["gptq"], grid))
     a4 = model.quantize("a4", ["gptq_v2", "awq", "fake"], *rounded(4, 32, asym=True))
     read_awq(a4["awq"], grids(a4["gptq_v2"], 4, 32, 0), 32)

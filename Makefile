@@ -61,8 +61,8 @@ $(BUILD)/doctest.found:
 
 test: $(BUILD)/signround $(BUILD)/run-tests   ## all tests; the last line is: N passed, N failed
 	@SIGNROUND=$(BUILD)/signround tools/test.sh $(BUILD)/run-tests
-test-interop: $(BUILD)/signround   ## outside readers load what we write, of MODELS= too, in a Python environment of their own (network)
-	@tests/interop/run.sh $< $(MODELS)
+test-interop: $(BUILD)/signround   ## outside readers load what we write, in a Python environment of their own (network)
+	@tests/interop/run.sh $<
 
 demo: $(BUILD)/signround      ## quantizes the model in data/ at 4 and 2 bits and shows what is left of it
 	@tools/demo.sh $(BUILD)/signround

@@ -64,8 +64,9 @@ class Run {
     writing_.finish();
     for (const std::unique_ptr<ModelWriter>& writer : writers_) writer->finish();
     if (measured) measured->after = measure(scored_writer()->partial()).perplexity;
+    const Provenance provenance{options_.command, tunes() ? digest_of(samples) : "", options_.seed, measured};
     for (const std::unique_ptr<ModelWriter>& writer : writers_) {
-      writer->conclude({options_.command, tunes() ? digest_of(samples) : "", options_.seed, measured});
+      writer->conclude(provenance);
       report_.outputs.push_back(writer->path());
       report_.loaders.push_back(writer->loaders());
       report_.output_bytes += static_cast<i64>(writer->bytes());

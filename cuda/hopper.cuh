@@ -55,6 +55,22 @@ struct Ring {
   }
 };
 
+// Of a warp: the filling of a ring that products under way still read, if any.
+template <int count>
+struct InUse {
+  const Ring<count>& ring;
+  int filling = -1;
+
+  __device__ void release() {
+    if (filling >= 0) ring.release(filling);
+    filling = -1;
+  }
+  __device__ void change_to(int n) {
+    release();
+    filling = n;
+  }
+};
+
 // ---- the copy engine: a box of a tensor [batch, tokens, heads, d] to shared memory, its bytes counted by a barrier. A box is 64
 // columns of one head of some rows; what lies beyond a sequence's rows arrives as 0. A row is 128 bytes there, and its 16-byte
 // pieces change places so that eight rows' pieces of one column lie in different banks (swizzle of 128 bytes).

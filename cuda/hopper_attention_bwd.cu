@@ -138,12 +138,11 @@ __global__ __launch_bounds__(kBackwardThreads, 1) void key_kernel(
       const int k0 = work.k0 + 64 * group, row = k0 + warp_row;
       Tile<1, D> sum_k, sum_v;
       clear(sum_k), clear(sum_v);
-      int in_use = -1;  // the filling that the last products still read
+      InUse<kStages> in_use{passing};
       const auto finish = [&] {
         products_done<0>(sum_v[0]);
         products_done<0>(sum_k[0]);
-        if (in_use >= 0) passing.release(in_use);
-        in_use = -1;
+        in_use.release();
       };
       owned.await_full(round);
       for (int step = 0; step < work.steps; ++step, ++n) {
@@ -164,8 +163,7 @@ __global__ __launch_bounds__(kBackwardThreads, 1) void key_kernel(
           multiply_tiles<D, kQueries>(dp, vs, kOwners, 64 * group, os);
           products_issued();
           products_done<1>(s);  // and with it those of the step before
-          if (in_use >= 0) passing.release(in_use);
-          in_use = n;
+          in_use.change_to(n);
           probabilities(s, unit, [&](int c, int x) { return one_of(of[tile_column(c, 0) / 2], x); });
           if (!h.visible.all(i0, kQueries, k0, 64))
             hide(s, [&](int c, int x) { return h.visible.sees(i0 + tile_column(c, x), row + tile_row(0, x)); });
@@ -259,11 +257,10 @@ __global__ __launch_bounds__(kBackwardThreads, 1) void query_kernel(
       }
       Tile<1, D> sum;
       clear(sum);
-      int in_use = -1;  // the filling that the last products still read
+      InUse<kStages> in_use{passing};
       const auto finish = [&] {
         products_done<0>(sum[0]);
-        if (in_use >= 0) passing.release(in_use);
-        in_use = -1;
+        in_use.release();
       };
       owned.await_full(round);
       for (int k0 = work.begin; k0 < work.end; k0 += kKeys, ++n) {
@@ -281,8 +278,7 @@ __global__ __launch_bounds__(kBackwardThreads, 1) void query_kernel(
           multiply_tiles<D, kKeys>(dp, os, kOwners, 64 * group, vs);
           products_issued();
           products_done<1>(s);  // and with it those of the step before
-          if (in_use >= 0) passing.release(in_use);
-          in_use = n;
+          in_use.change_to(n);
           probabilities(s, unit, [&](int, int x) { return row_lse[x / 2]; });
           if (!h.visible.all(q0, 64, k0, kKeys))
             hide(s, [&](int c, int x) { return h.visible.sees(row + tile_row(0, x), k0 + tile_column(c, x)); });

@@ -42,7 +42,7 @@ int main(int argc, char** argv) {
           backend->attention_bwd(matrix(dq, cols), matrix(dk, kv_cols), matrix(dv, kv_cols), Acc::set, Acc::set, Acc::set,
                                  matrix(delta, heads), matrix(dout, cols), tq, tk, tv, to, tl, s);
         },
-        [&] { backend->linear(matrix(c, side), matrix(a, side), matrix(b, side), Tensor()); },
+        [&] { backend->linear(matrix(c, side), matrix(a, side), matrix(b, side), {}, {}); },
     });
     const double pairs = 1e-9 * static_cast<double>(batch * heads * d) * static_cast<double>(tokens * (tokens + 1) / 2);
     const std::string name = cat(batch, " x ", tokens, ", ", heads, "/", kv_heads, ", ", d);

@@ -40,7 +40,7 @@ int main() {
     const Tensor dw_half = view(dw.data, half, l.out.cols(), l.in.cols());
     const double operations = 2.0 * kRows * static_cast<double>(w.size());
     const std::string name = l.name;
-    time(bench, name + " forward", "TFLOP/s", operations, [&] { b.linear(l.out, l.in, w, {}); });
+    time(bench, name + " forward", "TFLOP/s", operations, [&] { b.linear(l.out, l.in, w, {}, {}); });
     time(bench, name + " dx", "TFLOP/s", operations, [&] { b.linear_bwd_x(l.in, Acc::set, l.out, w); });
     time(bench, name + " dw f32", "TFLOP/s", operations, [&] { b.linear_bwd_w(dw, Acc::set, l.out, l.in); });
     time(bench, name + " dw bf16", "TFLOP/s", operations, [&] { b.linear_bwd_w(dw_half, Acc::set, l.out, l.in); });

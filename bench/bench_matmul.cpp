@@ -23,7 +23,7 @@ constexpr const char* kNames[] = {"forward", "dX", "dW"};
 
 // y[N,O] = x w^T from x[N,I], w[O,I];  x = y w;  w = y^T x
 void ours(Backend& backend, Product product, Tensor y, Tensor x, Tensor w) {
-  if (product == kForward) backend.linear(y, x, w, Tensor());
+  if (product == kForward) backend.linear(y, x, w, {}, {});
   if (product == kDx) backend.linear_bwd_x(x, Acc::set, y, w);
   if (product == kDw) backend.linear_bwd_w(w, Acc::set, y, x);
 }

@@ -10,26 +10,32 @@
 namespace signround::cuda {
 namespace {
 
-// A warp a row of a head.
-template <int V, class T>
+// A team of threads a row of a head.
+template <int V, int team, class T>
 __global__ void delta_kernel(float* delta, const T* dout, const T* o, int d, i64 rows) {
-  const i64 row = global_warp();
-  if (row >= rows) return;
+  const i64 row = global_thread() / team;
+  const int member = static_cast<int>(threadIdx.x) % team;
   float sum = 0;
-  for (int c = lane() * V; c < d; c += kWarp * V) {
+  for (int c = member * V; c < d && row < rows; c += team * V) {
     const Pack<T, V> a = load<V>(dout + row * d + c), b = load<V>(o + row * d + c);
 #pragma unroll
     for (int v = 0; v < V; ++v) sum += widened(a.x[v]) * widened(b.x[v]);
   }
-  sum = warp_sum(sum);
-  if (lane() == 0) delta[row] = sum;
+#pragma unroll
+  for (int step = team / 2; step > 0; step /= 2) sum += __shfl_xor_sync(~0u, sum, step);
+  if (row < rows && member == 0) delta[row] = sum;
 }
 
 template <class T>
 void compute_delta(cudaStream_t stream, float* delta, const T* dout, const T* o, const AttentionShape& s) {
   const i64 rows = s.batch * s.tokens * s.heads;
   with_width<T>(s.head_dim, {dout, o}, [&](auto V) {
-    delta_kernel<V()><<<blocks_for(rows * kWarp), kBlock, 0, stream>>>(delta, dout, o, static_cast<int>(s.head_dim), rows);
+    const auto run = [&](auto team) {
+      delta_kernel<V(), team()><<<blocks_for(rows * team), kBlock, 0, stream>>>(delta, dout, o, static_cast<int>(s.head_dim), rows);
+    };
+    if (s.head_dim <= 8 * V) run(std::integral_constant<int, 8>{});
+    else if (s.head_dim <= 16 * V) run(std::integral_constant<int, 16>{});
+    else run(std::integral_constant<int, kWarp>{});
   });
 }
 

@@ -269,8 +269,8 @@ inline void check_head_dim(const AttentionShape& s) {
   check(s.head_dim > 0 && s.head_dim <= kMaxHeadDim, ErrorKind::bad_input, "no CUDA attention kernel for head_dim ", s.head_dim,
         ": at most ", kMaxHeadDim);
 }
-// Rows of tiles for tensor cores are copied 16 bytes at a time.
-inline bool fits_tiles(const AttentionShape& s) { return s.head_dim % 8 == 0; }
+// Rows of tiles for tensor cores are copied 16 bytes at a time. No family has ALiBi and longer heads than 128.
+inline bool fits_tiles(const AttentionShape& s) { return s.head_dim % 8 == 0 && (!s.alibi || s.head_dim <= 128); }
 
 // f(head size D that a kernel is built for, whether with ALiBi): the smallest that holds d columns.
 template <class F>
@@ -281,8 +281,7 @@ void with_head_dim(const AttentionShape& s, F f) {
   constexpr std::integral_constant<int, kMaxHeadDim> most;
   if (s.alibi) {
     if (d <= 64) f(k64, std::true_type{});
-    else if (d <= 128) f(k128, std::true_type{});
-    else f(most, std::true_type{});
+    else f(k128, std::true_type{});
   } else if (d <= 64) f(k64, std::false_type{});
   else if (d <= 80) f(std::integral_constant<int, 80>{}, std::false_type{});
   else if (d <= 96) f(std::integral_constant<int, 96>{}, std::false_type{});

@@ -47,7 +47,7 @@ class CudaBackend final : public Backend {
   void rms_bwd(Tensor dx, Acc acc, Tensor dy, Tensor x, Tensor w, Tensor r, float p) override;
   void layer_norm(Tensor y, Tensor stat, Tensor x, Tensor w, Tensor b, float eps) override;
   void layer_norm_bwd(Tensor dx, Acc acc, Tensor dy, Tensor x, Tensor w, Tensor stat) override;
-  void linear(Tensor y, Tensor x, Tensor w, Tensor b) override;
+  void linear(Tensor y, Tensor x, Tensor w, Tensor b, Tensor a) override;
   void linear_bwd_x(Tensor dx, Acc acc, Tensor dy, Tensor w) override;
   void linear_bwd_w(Tensor dw, Acc acc, Tensor dy, Tensor x) override;
   void rope(Tensor y, Tensor x, Tensor table, const RopeShape& shape) override;
@@ -82,7 +82,8 @@ class CudaBackend final : public Backend {
   void cross_entropy_bwd(Tensor dlogits, Tensor logits, Tensor target) override;
   void group_range(Tensor wmin, Tensor wmax, Tensor w, const QuantSpec& spec) override;
   void qdq(Tensor wq, const QdqTensors& q, const QuantSpec& spec) override;
-  void qdq_step(const QdqTensors& q, Tensor dwq, const QuantSpec& spec, const TuningState& state, float most) override;
+  void qdq_step(Tensor wq, const QdqTensors& q, Tensor dwq, const QuantSpec& spec, const TuningState& state,
+                float most) override;
   void search_factors(const QdqTensors& q, Tensor h, const QuantSpec& spec) override;
   void column_squares(Tensor h, Tensor x) override;
   void qdq_codes(const GridTensors& grid, const QdqTensors& q, const QuantSpec& spec) override;

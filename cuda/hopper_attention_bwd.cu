@@ -8,7 +8,7 @@ namespace hopper {
 namespace {
 
 inline constexpr int kOwnerGroups = 2, kOwners = 64 * kOwnerGroups;  // warpgroups that multiply, and their rows
-inline constexpr int kBackwardThreads = (kOwnerGroups + 1) * kWarpgroup, kBackwardWarps = 4 * kOwnerGroups;
+inline constexpr int kOwnerThreads = kOwnerGroups * kWarpgroup, kBackwardThreads = kOwnerThreads + kWarpgroup;
 
 // Scores s -> p = exp2(unit s - lse), then products dp = do v^T -> ds. lse(n, x) in base 2, delta(n, x): of an element's query.
 template <int N8, class F>
@@ -83,7 +83,7 @@ __global__ __launch_bounds__(kBackwardThreads, 1) void key_kernel(
   const Ring<1> owned(barriers);
   const Ring<kStages> passing(barriers + Ring<1>::kBytes);
   if (threadIdx.x == 0) {
-    owned.init(1, kBackwardWarps), passing.init(kWarp, kBackwardWarps);
+    owned.init(1, kOwnerThreads), passing.init(kWarp, kOwnerThreads);
     barriers_are_made();
   }
   __syncthreads();
@@ -213,7 +213,7 @@ __global__ __launch_bounds__(kBackwardThreads, 1) void query_kernel(
   const Ring<1> owned(barriers);
   const Ring<kStages> passing(barriers + Ring<1>::kBytes);
   if (threadIdx.x == 0) {
-    owned.init(1, kBackwardWarps), passing.init(1, kBackwardWarps);
+    owned.init(1, kOwnerThreads), passing.init(1, kOwnerThreads);
     barriers_are_made();
   }
   __syncthreads();

@@ -67,14 +67,15 @@ __global__ __launch_bounds__(ForwardTiles<D>::kThreads, 1) void forward_kernel(
     bfloat* o, float* lse, const __grid_constant__ CUtensorMap q_map, const __grid_constant__ CUtensorMap k_map,
     const __grid_constant__ CUtensorMap v_map, Heads h, i64 sequences) {
   using Size = ForwardTiles<D>;
-  constexpr int kQueries = Size::kQueries, kKeys = Size::kKeys, kStages = Size::kStages, kWarps = 4 * Size::kGroups;
+  constexpr int kQueries = Size::kQueries, kKeys = Size::kKeys, kStages = Size::kStages;
+  constexpr int kMultipliers = Size::kGroups * kWarpgroup;  // threads
   extern __shared__ unsigned char memory[];
   const unsigned qs = aligned_tiles(memory), ks = qs + Size::kQueryBytes, vs = ks + kStages * Size::kKeyBytes;
   const unsigned barriers = qs + Size::kTiles;
   const Ring<1> queries(barriers);
   const Ring<kStages> keys(barriers + Ring<1>::kBytes), values(barriers + Ring<1>::kBytes + Ring<kStages>::kBytes);
   if (threadIdx.x == 0) {
-    queries.init(1, kWarps), keys.init(1, kWarps), values.init(1, kWarps);
+    queries.init(1, kMultipliers), keys.init(1, kMultipliers), values.init(1, kMultipliers);
     barriers_are_made();
   }
   __syncthreads();

@@ -157,8 +157,9 @@ void Products::keep_only(Plan& plan, const std::string& how) const {
 }
 
 cublasStatus_t Products::multiply(const Plan& plan, const Algorithm& algorithm, const Product& p) const {
-  const float one = 1, before = p.acc == Acc::add ? 1 : 0;
-  return lt_.matmul(handle_, plan.desc, &one, p.b.data, plan.left, p.a.data, plan.right, &before, p.out.data, plan.out,
+  const Tensor prior = p.plus ? p.plus : p.out;
+  const float one = 1, before = p.plus || p.acc == Acc::add ? 1 : 0;
+  return lt_.matmul(handle_, plan.desc, &one, p.b.data, plan.left, p.a.data, plan.right, &before, prior.data, plan.out,
                     p.out.data, plan.out, &algorithm.value, workspace_.data(), static_cast<size_t>(workspace_.bytes()),
                     stream_);
 }
@@ -232,7 +233,7 @@ void Products::settle(const Key& key, Plan& plan, size_t proposal) {
 
 void Products::run(const Product& p) {
   const Key key{p.a_flipped, p.b_flipped, p.a.dtype, p.out.dtype, p.m, p.n, p.k, static_cast<bool>(p.bias),
-                common_alignment({p.out.data, p.a.data, p.b.data})};
+                common_alignment({p.out.data, p.a.data, p.b.data, p.plus.data})};
   auto found = plans_.find(key);
   if (found == plans_.end()) found = plans_.emplace(key, make_plan(key)).first;
   Plan& plan = found->second;
@@ -271,13 +272,14 @@ class Converted {
 
 }  // namespace
 
-void CudaBackend::linear(Tensor y, Tensor x, Tensor w, Tensor b) {
-  fits(x.cols() == w.cols() && y.cols() == w.rows() && y.rows() == x.rows() && (!b || b.size() == w.rows()), "linear");
+void CudaBackend::linear(Tensor y, Tensor x, Tensor w, Tensor b, Tensor a) {
+  fits(x.cols() == w.cols() && y.cols() == w.rows() && y.rows() == x.rows() && (!b || b.size() == w.rows()) &&
+           (!a || a.size() == y.size()), "linear");
   const Converted weight(stream_, w, activation_), bias(stream_, b, activation_);
   if (weight.needed()) convert(weight.tensor, w);
   if (bias.needed()) convert(bias.tensor, b);
-  products_->run({.out = y, .a = x, .b = weight.tensor, .bias = bias.tensor, .b_flipped = true, .m = x.rows(), .n = w.rows(),
-                  .k = x.cols()});
+  products_->run({.out = y, .a = x, .b = weight.tensor, .bias = bias.tensor, .plus = a, .b_flipped = true, .m = x.rows(),
+                  .n = w.rows(), .k = x.cols()});
 }
 
 void CudaBackend::linear_bwd_x(Tensor dx, Acc acc, Tensor dy, Tensor w) {

@@ -11,10 +11,10 @@
 
 namespace signround::cuda {
 
-// out [m, n] (=|+=) a [m, k] b [k, n] (+ bias [n]), row-major; a flipped factor lies in memory as its transpose. a and b have
-// one type, f32 or bf16; out that or f32. The bias has the type of out.
+// out [m, n] (=|+=) a [m, k] b [k, n] (+ bias [n]) (+ plus [m, n]), row-major; a flipped factor lies in memory as its transpose.
+// a and b have one type, f32 or bf16; out that or f32. The bias and plus have the type of out.
 struct Product {
-  Tensor out, a, b, bias = {};
+  Tensor out, a, b, bias = {}, plus = {};
   bool a_flipped = false, b_flipped = false;
   i64 m = 0, n = 0, k = 0;
   Acc acc = Acc::set;

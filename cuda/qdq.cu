@@ -2,12 +2,14 @@
 // the CPU's to the bit, and so this file is compiled without fused multiply-adds.
 //
 // Where there are sums, four threads a group (qdq.cuh): a warp reads whole sectors of eight groups at a time. Each weight costs 8
-// bytes forward (read w, v; write wq) and 14 in the step with a bf16 gradient (read dwq, w, v; write v): bound by memory.
+// bytes forward (read w, v; write wq) and 14 in the step with a bf16 gradient (read dwq, w, v; write v, wq): bound by memory.
 #include "cuda/backend.h"
 #include "cuda/qdq.cuh"
 
 namespace signround::cuda {
 namespace {
+
+constexpr int kStepBlock = 128;  // threads: a small matrix still has a block for every multiprocessor
 
 struct Matrix {
   i64 cols, group, groups_per_row, groups;
@@ -71,11 +73,12 @@ __global__ void qdq_kernel(W* __restrict__ wq, const W* __restrict__ w, const fl
   store<V>(wq + at, out);
 }
 
-// v -= lr sign(dv),  lo, hi = clamp(. - minmax_lr sign(d.), 0, most)
+// v -= lr sign(dv),  lo, hi = clamp(. - minmax_lr sign(d.), 0, most),  and wq of the three as they are then.
 template <bool whole, class W, class G>
-__global__ void step_kernel(float* __restrict__ v, float* lo, float* hi, const W* __restrict__ w, const G* __restrict__ dwq,
-                            const float* wmin, const float* wmax, Matrix m, QuantSpec spec, Rates rates, float most,
-                            Faults* faults) {
+__global__ void __launch_bounds__(kStepBlock, 4)
+    step_kernel(W* __restrict__ wq, float* __restrict__ v, float* lo, float* hi, const W* __restrict__ w,
+                const G* __restrict__ dwq, const float* wmin, const float* wmax, Matrix m, QuantSpec spec, Rates rates,
+                float most, Faults* faults) {
   const i32 step = rates.counters[1];
   if (step < 0 || step >= rates.steps) {
     if (global_thread() == 0) report(faults, Fault::step, rates.steps, step);
@@ -83,44 +86,79 @@ __global__ void step_kernel(float* __restrict__ v, float* lo, float* hi, const W
   }
   const float lr = rates.lr[step], minmax_lr = rates.minmax_lr[step];
   const Place place(m);
-  const Range<float> range = place.exists() ? Ranges{wmin, wmax, lo, hi}.of(place.group) : Range<float>{};
-  const Grid<float> grid = grid_of(range, spec);
-  float sum_s[kHeld] = {}, sum_z[kHeld] = {};
-  // A stretch of kDepth reads is under way before its first is used: stores to v in between would hold the next reads up.
-  constexpr int kDepth = 4;
-  for (i64 first = Place::quarter() * kHeld; first < place.n; first += kDepth * kLanes) {
-    Pack<W, kHeld> in[kDepth];
-    Pack<G, kHeld> gradient[kDepth];
-    Pack<float, kHeld> offset[kDepth];
+  Range<float> range = place.exists() ? Ranges{wmin, wmax, lo, hi}.of(place.group) : Range<float>{};
+
+  // A stretch of kDepth reads is under way before its first is used: stores to v in between would hold the next reads up. The
+  // last stretch stays in registers, so that of groups of up to 128 weights nothing is read twice.
+  constexpr int kDepth = 8;
+  Pack<W, kHeld> in[kDepth];
+  Pack<float, kHeld> offset[kDepth];
+  const auto for_stretches = [&](auto f) {
+    for (i64 first = Place::quarter() * kHeld; first < place.n; first += kDepth * kLanes) f(first);
+  };
+  const auto for_packs = [&](i64 first, auto f) {  // f(k, where pack k lies, weights that are left there)
 #pragma unroll
     for (int k = 0; k < kDepth; ++k) {
-      const i64 i = first + k * kLanes, at = place.at + i, left = place.n - i;
-      if (left <= 0) break;
-      in[k] = load_some<whole>(w + at, left);
-      gradient[k] = load_some<whole>(dwq + at, left);
-      offset[k] = load_some<whole>(v + at, left);
+      const i64 i = first + k * kLanes;
+      if (i < place.n) f(k, place.at + i, place.n - i);
     }
+  };
+  const auto read = [&](int k, i64 at, i64 left) {
+    in[k] = load_some<whole>(w + at, left);
+    offset[k] = load_some<whole>(v + at, left);
+  };
+
+  const auto find_ratios = [&](float (&ratio)[kHeld], const Pack<W, kHeld>& weights, const Grid<float>& grid) {
 #pragma unroll
-    for (int k = 0; k < kDepth; ++k) {
-      const i64 i = first + k * kLanes, at = place.at + i, left = place.n - i;
-      if (left <= 0) break;
+    for (int j = 0; j < kHeld; ++j) ratio[j] = widened(weights.x[j]) + grid.offset;
+    Divisor(grid.scale).divide(ratio);
+  };
+
+  Grid<float> grid = grid_of(range, spec);
+  float sum_s[kHeld] = {}, sum_z[kHeld] = {};
+  for_stretches([&](i64 first) {
+    Pack<G, kHeld> gradient[kDepth];
+    for_packs(first, [&](int k, i64 at, i64 left) {
+      gradient[k] = load_some<whole>(dwq + at, left);
+      read(k, at, left);
+    });
+    for_packs(first, [&](int k, i64 at, i64 left) {
+      float ratio[kHeld];
+      find_ratios(ratio, in[k], grid);
 #pragma unroll
       for (int j = 0; j < kHeld; ++j) {
         if (!whole && j >= left) continue;
-        const Level<float> level = level_of(widened(in[k].x[j]), offset[k].x[j], grid);
+        const Level<float> level = level_at(ratio[j], offset[k].x[j], grid);
         const Terms<float> terms = terms_of(widened(gradient[k].x[j]), level, grid);
         sum_s[j] += terms.s;
         sum_z[j] += terms.z;
         offset[k].x[j] -= lr * sign(terms.dv);
       }
       store_some<whole>(v + at, left, offset[k]);
-    }
-  }
-  const float s = quad_total(sum_s), z = quad_total(sum_z);
-  if (!place.exists() || Place::quarter() != 0) return;
+    });
+  });
+  const float s = quad_total(sum_s), z = quad_total(sum_z);  // in the quad's first thread, which tells the others
   const std::array<float, 2> d = range_bwd(range, grid, s, z, spec);
-  lo[place.group] = held(range.lo - minmax_lr * sign(d[0]), 0.0f, most);
-  hi[place.group] = held(range.hi - minmax_lr * sign(d[1]), 0.0f, most);
+  range.lo = __shfl_sync(~0u, held(range.lo - minmax_lr * sign(d[0]), 0.0f, most), 0, kQuad);
+  range.hi = __shfl_sync(~0u, held(range.hi - minmax_lr * sign(d[1]), 0.0f, most), 0, kQuad);
+  if (place.exists() && Place::quarter() == 0) {
+    lo[place.group] = range.lo;
+    hi[place.group] = range.hi;
+  }
+
+  grid = grid_of(range, spec);
+  for_stretches([&](i64 first) {
+    if (m.group > kDepth * kLanes) for_packs(first, read);
+    for_packs(first, [&](int k, i64 at, i64 left) {
+      float ratio[kHeld];
+      find_ratios(ratio, in[k], grid);
+      Pack<W, kHeld> out;
+#pragma unroll
+      for (int j = 0; j < kHeld; ++j)
+        out.x[j] = narrowed<W>(value_of(level_at(ratio[j], offset[k].x[j], grid), grid));
+      store_some<whole>(wq + at, left, out);
+    });
+  });
 }
 
 // One trial after another; a group's weights stay in the first cache.
@@ -231,17 +269,23 @@ void CudaBackend::qdq(Tensor wq, const QdqTensors& q, const QuantSpec& spec) {
   launched("qdq");
 }
 
-void CudaBackend::qdq_step(const QdqTensors& q, Tensor dwq, const QuantSpec& spec, const TuningState& state, float most) {
+void CudaBackend::qdq_step(Tensor wq, const QdqTensors& q, Tensor dwq, const QuantSpec& spec, const TuningState& state,
+                           float most) {
   fits_qdq(q, spec);
-  fits(dwq.size() == q.w.size() && state.lr.size() == state.minmax_lr.size(), "qdq_step");
+  fits(dwq.size() == q.w.size() && wq.size() == q.w.size() && wq.dtype == q.w.dtype &&
+           state.lr.size() == state.minmax_lr.size(), "qdq_step");
   const Rates rates{state.lr.as<float>(), state.minmax_lr.as<float>(), state.counters.as<i32>(), state.lr.size()};
-  if (spec.two_levels()) return qdq_step_two_levels(q, dwq, spec, rates, most, faults_, stream_);
+  if (spec.two_levels()) {
+    qdq_step_two_levels(q, dwq, spec, rates, most, faults_, stream_);
+    return qdq_two_levels(wq, q, spec, stream_);
+  }
   const Matrix m = matrix_of(q.w, spec);
+  const unsigned blocks = static_cast<unsigned>(divide_up(m.groups * kQuad, kStepBlock));
   const auto run = [&](const auto* gradient) {
-    with_weights(q.w, spec, {dwq.data, q.v.data}, [&](const auto* w, auto whole) {
-      step_kernel<whole><<<blocks_for(m.groups * kQuad), kBlock, 0, stream_>>>(
-          q.v.as<float>(), q.lo.as<float>(), q.hi.as<float>(), w, gradient, q.wmin.as<float>(), q.wmax.as<float>(), m, spec,
-          rates, most, faults_);
+    with_weights(q.w, spec, {dwq.data, q.v.data, wq.data}, [&]<class Whole, class W>(const W* w, Whole) {
+      step_kernel<Whole::value><<<blocks, kStepBlock, 0, stream_>>>(
+          wq.as<W>(), q.v.as<float>(), q.lo.as<float>(), q.hi.as<float>(), w, gradient, q.wmin.as<float>(), q.wmax.as<float>(),
+          m, spec, rates, most, faults_);
     });
   };
   if (dwq.dtype == DType::bf16) run(dwq.as<bfloat>());

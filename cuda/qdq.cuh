@@ -33,6 +33,29 @@ __device__ inline void store_some(T* p, i64 left, const Pack<T, kHeld>& pack) {
   }
 }
 
+// Ratios to a scale s of one level, rounded as a division rounds them, by multiplications alone: they have no branches, which would
+// keep a thread from working on several weights at a time. With y = 1/s rounded and q = wy rounded,  q + (w - qs) y  misses w/s by
+// less than 2^-23 units of the last place; s has been f16, so w/s is 2^-12 of them away from where rounding turns, at least. A
+// weight so small that w - qs has not all its bits is divided.
+struct Divisor {
+  static constexpr float kLeast = 0x1p-90f;
+  float s, y;
+  __device__ explicit Divisor(float s) : s(s), y(1 / s) {}
+  template <int n>
+  __device__ void divide(float (&w)[n]) const {
+    float ratio[n];
+    bool small = false;
+#pragma unroll
+    for (int j = 0; j < n; ++j) {
+      const float q = w[j] * y;
+      ratio[j] = __fmaf_rn(__fmaf_rn(-q, s, w[j]), y, q);
+      small |= fabsf(w[j]) < kLeast && w[j] != 0;
+    }
+#pragma unroll
+    for (int j = 0; j < n; ++j) w[j] = small ? w[j] / s : ratio[j];
+  }
+};
+
 struct Ranges {
   const float *wmin, *wmax, *lo, *hi;
   __device__ Range<float> of(i64 group) const { return {wmin[group], wmax[group], lo[group], hi[group]}; }

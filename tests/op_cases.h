@@ -65,9 +65,12 @@ inline OpCase layer_norm_case(i64 rows, i64 cols, bool bias) {
   return c;
 }
 
-inline OpCase linear_case(i64 rows, i64 in, i64 out, bool bias) {
-  OpCase c{cat("linear ", rows, "x", in, "x", out, bias ? " with bias" : ""), {{rows, in}, {out, in}}, 2, {rows, out}, {},
-           [=](Backend& b, In x, Tensor y, In) { b.linear(y, x[0], x[1], bias ? x[2] : Tensor{}); },
+inline OpCase linear_case(i64 rows, i64 in, i64 out, bool bias, bool residual = false) {
+  OpCase c{cat("linear ", rows, "x", in, "x", out, bias ? " with bias" : "", residual ? " onto a residual" : ""),
+           {{rows, in}, {out, in}}, 2, {rows, out}, {},
+           [=](Backend& b, In x, Tensor y, In) {
+             b.linear(y, x[0], x[1], bias ? x[2] : Tensor{}, residual ? x[bias ? 3 : 2] : Tensor{});
+           },
            [](Backend& b, In d, Acc acc, Tensor dy, In x, Tensor, In) {
              b.linear_bwd_x(d[0], acc, dy, x[1]);
              b.linear_bwd_w(d[1], acc, dy, x[0]);
@@ -76,12 +79,13 @@ inline OpCase linear_case(i64 rows, i64 in, i64 out, bool bias) {
              std::vector<double> y;
              for (i64 n = 0; n < rows; ++n)
                for (i64 o = 0; o < out; ++o) {
-                 y.push_back(bias ? x[2][o] : 0);
+                 y.push_back((bias ? x[2][o] : 0) + (residual ? x.back()[n * out + o] : 0));
                  for (i64 i = 0; i < in; ++i) y.back() += x[0][n * in + i] * x[1][o * in + i];
                }
              return y;
            }};
   if (bias) c.in.push_back({1, out});
+  if (residual) c.in.push_back({rows, out});
   return c;
 }
 

@@ -99,63 +99,13 @@ TEST_CASE("cuda: linear") {
           const Tensor x = lab.in(rows, in), w = lab.weight(out, in, weights, DType::bf16);
           const Tensor b = lab.weight(1, out, weights, DType::bf16);
           const Tensor dy = lab.in(rows, out), y = lab.out(rows, out), z = lab.out(rows, out);
-          const Tensor dx = lab.gradient(rows, in, acc), dw = lab.weight_gradient(out, in, acc);
-          lab.backend.linear(y, x, w, b);
-          lab.backend.linear(z, x, w, {});
+          const Tensor dx = lab.gradient(rows, in, acc), dw = lab.weight_gradient(out, in, acc), sum = lab.out(rows, out);
+          lab.backend.linear(y, x, w, b, {});
+          lab.backend.linear(z, x, w, {}, {});
+          lab.backend.linear(sum, x, w, b, dy);
           lab.backend.linear_bwd_x(dx, acc, dy, w);
           lab.backend.linear_bwd_w(dw, acc, dy, x);
         });
-}
-
-TEST_CASE("cuda: attention") {
-  if (absent()) return;
-  const AttentionShape base{.batch = 2, .tokens = 77, .heads = 4, .kv_heads = 2, .head_dim = 64, .scale = 0.125f};
-  std::vector<AttentionShape> shapes(15, base);
-  shapes[1].causal = false;
-  shapes[2].window = 19;
-  shapes[3].softcap = 2;
-  shapes[4].head_dim = 128, shapes[4].tokens = 300, shapes[4].batch = 1;
-  shapes[5].tokens = 1, shapes[5].kv_heads = 4;
-  shapes[6].head_dim = 80, shapes[6].tokens = 128;
-  shapes[7].head_dim = 96, shapes[7].window = 40, shapes[7].softcap = 3, shapes[7].kv_heads = 1;
-  // Several tiles of each kind, and more of them than a GPU has multiprocessors.
-  shapes[8].tokens = 517, shapes[8].batch = 1;
-  shapes[9].tokens = 517, shapes[9].batch = 1, shapes[9].head_dim = 128, shapes[9].window = 150;
-  shapes[10].tokens = 130, shapes[10].batch = 10, shapes[10].heads = 8, shapes[10].kv_heads = 8;
-  shapes[11] = shapes[10], shapes[11].head_dim = 128, shapes[11].kv_heads = 4;
-  shapes[12].tokens = 333, shapes[12].head_dim = 128, shapes[12].causal = false;
-  shapes[13].head_dim = 4, shapes[14].head_dim = 42, shapes[14].window = 30;  // no tiles for tensor cores
-  for (const bool falcon : {false, true})
-    for (AttentionShape s : {AttentionShape{.tokens = 131, .heads = 6, .kv_heads = 6, .head_dim = 64, .scale = 0.125f},
-                             {.tokens = 77, .heads = 8, .kv_heads = 2, .head_dim = 80, .scale = 0.11f},
-                             {.tokens = 300, .heads = 3, .kv_heads = 1, .head_dim = 128, .scale = 0.09f},
-                             {.tokens = 65, .heads = 2, .kv_heads = 2, .head_dim = 256, .scale = 0.0625f}}) {
-      s.batch = s.tokens < 100 ? 2 : 1, s.alibi = true, s.falcon_alibi = falcon;
-      shapes.push_back(s);
-    }
-  for (const AttentionShape& s : shapes)
-    for (Acc acc : {Acc::set, Acc::add}) {
-      const i64 rows = s.batch * s.tokens, qc = s.heads * s.head_dim, kc = s.kv_heads * s.head_dim;
-      struct Tensors {
-        Tensor q, k, v, dout, o, dq, dk, dv;
-      };
-      const auto tensors = [&](Lab& lab) {
-        return Tensors{lab.in(rows, qc, -2, 2), lab.in(rows, kc, -2, 2), lab.in(rows, kc), lab.in(rows, qc), lab.out(rows, qc),
-                       lab.gradient(rows, qc, acc), lab.gradient(rows, kc, acc), lab.gradient(rows, kc, acc)};
-      };
-      compare(cat("attention ", s.tokens, " d ", s.head_dim, " window ", s.window, " cap ", s.softcap, s.causal ? " causal" : "",
-                  s.falcon_alibi ? " Falcon's ALiBi" : s.alibi ? " ALiBi" : ""),
-              [&](Lab& lab) {
-                const Tensors t = tensors(lab);
-                const Tensor lse = lab.scratch(rows, s.heads), delta = lab.scratch(rows, s.heads);
-                lab.backend.attention(t.o, lse, t.q, t.k, t.v, s);
-                lab.backend.attention_bwd(t.dq, t.dk, t.dv, acc, acc, acc, delta, t.dout, t.q, t.k, t.v, t.o, lse, s);
-              },
-              [&](Lab& lab) {
-                const Tensors t = tensors(lab);
-                plain_attention(t.o, t.dq, t.dk, t.dv, acc, t.dout, t.q, t.k, t.v, s);
-              });
-    }
 }
 
 TEST_CASE("cuda: embedding and losses") {
@@ -252,7 +202,7 @@ TEST_CASE("cuda: memory") {
 
 namespace {
 
-// All that qdq and three steps make of random weights, as bytes.
+// All that qdq and three steps make of random weights, as bytes; after each step wq must be what qdq makes of it.
 template <class W>
 std::vector<std::byte> quantize_bytes(Backend& b, W, i64 rows, i64 cols, const QuantSpec& spec, DType gradient, bool wild,
                                       bool searched) {
@@ -274,18 +224,23 @@ std::vector<std::byte> quantize_bytes(Backend& b, W, i64 rows, i64 cols, const Q
   state.counters = lab.integers({0, 1, 0, 0});
   b.group_range(q.wmin, q.wmax, q.w, spec);
   if (searched) b.search_factors(q, lab.learned(1, cols, 0, 3), spec);
+  std::vector<std::byte> all;
+  const auto append = [&](Tensor t) {
+    if (!t) return;
+    all.resize(all.size() + static_cast<size_t>(t.bytes()));
+    b.download(all.data() + all.size() - t.bytes(), t);
+  };
   for (int round = 0; round < 3; ++round) {
+    b.qdq_step(wq, q, dwq, spec, state, searched ? 2 : 1);
+    std::vector<std::byte> stepped(static_cast<size_t>(wq.bytes())), again = stepped;
+    b.download(stepped.data(), wq);
     b.qdq(wq, q, spec);
-    b.qdq_step(q, dwq, spec, state, searched ? 2 : 1);
+    b.download(again.data(), wq);
+    CHECK(stepped == again);
+    append(wq);
   }
   b.qdq_codes(grid, q, spec);
-  std::vector<std::byte> all;
-  for (Tensor t : {q.wmin, q.wmax, wq, q.v, q.lo, q.hi, codes, grid.scale, grid.zero, grid.factor, grid.offset}) {
-    if (!t) continue;
-    const size_t at = all.size();
-    all.resize(at + static_cast<size_t>(t.bytes()));
-    b.download(all.data() + at, t);
-  }
+  for (Tensor t : {q.wmin, q.wmax, q.v, q.lo, q.hi, codes, grid.scale, grid.zero, grid.factor, grid.offset}) append(t);
   CHECK(lab.canaries_live());
   return all;
 }

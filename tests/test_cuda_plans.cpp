@@ -35,7 +35,7 @@ std::vector<std::vector<double>> products(Backend& backend, bool recorded = fals
   const Tensor y = lab.out(kRows, kOut), dx = lab.out(kRows, kIn), dw = lab.weight_gradient(kOut, kIn, Acc::set);
   if (recorded) backend.fill(dw, 0);
   const auto all = [&] {
-    backend.linear(y, x, w, {});
+    backend.linear(y, x, w, {}, {});
     backend.linear_bwd_x(dx, Acc::set, dy, w);
     backend.linear_bwd_w(dw, recorded ? Acc::add : Acc::set, dy, x);
   };

@@ -155,7 +155,7 @@ TEST_CASE("matmul: the kernels of every instruction set that runs here") {
     for (const Precision precision : {Precision::f32, Precision::bf16}) {
       const std::unique_ptr<Backend> backend = make_cpu_backend(precision, isa);
       std::vector<float> y(n * o), dx(n * i, 1.0f), dw(o * i), b = bias;
-      backend->linear(view(y.data(), DType::f32, n, o), tx, tw, view(b.data(), DType::f32, o));
+      backend->linear(view(y.data(), DType::f32, n, o), tx, tw, view(b.data(), DType::f32, o), {});
       backend->linear_bwd_x(view(dx.data(), DType::f32, n, i), Acc::add, tdy, tw);
       backend->linear_bwd_w(view(dw.data(), DType::f32, o, i), Acc::set, tdy, tx);
       const double tolerance = precision == Precision::f32 ? 1e-7 : 5e-4;

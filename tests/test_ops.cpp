@@ -34,6 +34,8 @@ std::vector<OpCase> small_cases() {
           linear_case(5, 7, 3, false),
           linear_case(1, 33, 18, true),
           linear_case(19, 1, 5, true),
+          linear_case(6, 5, 9, true, true),
+          linear_case(4, 11, 3, false, true),
           rope_case(2, {.tokens = 3, .heads = 2, .head_dim = 6, .rotary_dim = 6}),
           rope_case(2, {.tokens = 3, .heads = 2, .head_dim = 10, .rotary_dim = 4}),
           rope_case(1, {.tokens = 5, .heads = 3, .head_dim = 6, .rotary_dim = 6, .interleaved = true}),
@@ -261,7 +263,7 @@ TEST_CASE("ops: weights are widened exactly, whatever their type") {
   std::vector<i32> ids = {3, 0, 20, 3, 3, 1, 7, 8, 9};
   const auto everything = [&](Tensor w, Tensor b, Tensor norm) {
     std::vector<float> y(rows * out), dx(rows * in), e(rows * in), n(rows * in), r(rows), dn(rows * in), all;
-    backend->linear(tensor(y, rows, out), tensor(x, rows, in), w, b);
+    backend->linear(tensor(y, rows, out), tensor(x, rows, in), w, b, {});
     backend->linear_bwd_x(tensor(dx, rows, in), Acc::set, tensor(dy, rows, out), w);
     backend->embed(tensor(e, rows, in), tensor(ids), w, 0.5f);
     backend->rms(tensor(n, rows, in), tensor(r), tensor(x, rows, in), norm, 1e-5f, 1);

@@ -189,7 +189,7 @@ TEST_CASE("block: hand-derived backward equals the derivative on dual numbers") 
 TEST_CASE("explain: the table of a block") {
   const Program program = llama_block(tiny_config(false), 0);
   const std::string text = explain(program, make_plan(program, tuning(program, 2, 5, DType::f32)));
-  CHECK(text.find("block model.layers.0.  15 steps, 2 sequences of 5 tokens") == 0);
+  CHECK(text.find("block model.layers.0.  13 steps, 2 sequences of 5 tokens") == 0);
   CHECK(text.find("none: nothing upstream is tuned") != std::string::npos);
   CHECK(text.find("dq =, dk =, dv =") != std::string::npos);
   CHECK(text.find("(dx skipped)") != std::string::npos);

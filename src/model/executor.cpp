@@ -93,7 +93,7 @@ void Executor::forward_step(size_t index, bool original) const {
     case Op::positions: return backend_.positions(y, plan_.options.tokens, a.offset);
     case Op::rms: return backend_.rms(y, stat, x, w, a.eps, a.plus);
     case Op::layer_norm: return backend_.layer_norm(y, stat, x, w, bias, a.eps);
-    case Op::linear: return backend_.linear(y, x, w, bias);
+    case Op::linear: return backend_.linear(y, x, w, bias, x1);
     case Op::rope: return backend_.rope(y, x, rope_tables_[static_cast<size_t>(a.table)], with_rows(a.rope, plan_));
     case Op::attention: return backend_.attention(y, stat, x, x1, x2, with_rows(a.attention, plan_));
     case Op::glu: return backend_.glu(y, x, x1, a.activation);
@@ -125,6 +125,7 @@ void Executor::backward_step(size_t index, Acc dw_acc) const {
     case Op::linear:
       if (p.grad_weight) backend_.linear_bwd_w(dw_[static_cast<size_t>(s.weight)], dw_acc, dy, x);
       if (p.grad_in[0]) backend_.linear_bwd_x(d(0), p.acc[0], dy, w);
+      if (p.grad_in[1] && !p.handed_on[1]) backend_.add_bwd(d(1), p.acc[1], dy);
       return;
     case Op::rope:
       return backend_.rope_bwd(d(0), p.acc[0], dy, rope_tables_[static_cast<size_t>(a.table)], with_rows(a.rope, plan_));

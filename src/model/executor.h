@@ -25,8 +25,8 @@ class Executor {
 
   // Multiplies by wq where a weight is tuned (the caller fills it) unless `original`.
   void forward(bool original = false) const;
-  // dw_acc: whether weight gradients are set or added to. on_dw is called as soon as a weight's gradient is complete; dw may be
-  // overwritten by a later step unless the plan keeps weight gradients.
+  // dw_acc: whether weight gradients are set or added to. on_dw is called as soon as a weight's gradient is complete and nothing
+  // needs its wq any more; dw may be overwritten by a later step unless the plan keeps weight gradients.
   void backward(Acc dw_acc, const std::function<void(size_t weight, Tensor dw)>& on_dw) const;
   // f(weight, x) for the trainable linears: the x [N,I] of the last forward, that the plan keeps for their gradients.
   void each_input(const std::function<void(size_t weight, Tensor x)>& f) const;

@@ -133,10 +133,11 @@ void find_lifetimes(const Program& program, Plan& plan, const Moments& at) {
     StepPlan& p = plan.steps[s];
     if (!p.backward) continue;
     const OpTraits& t = traits(step.op);
-    const bool shares = step.op == Op::add && may_share(program, plan, s);
+    const bool sums = step.op == Op::add && may_share(program, plan, s);
     // A linear keeps its input for dw alone.
     const bool linear = step.op == Op::linear || step.op == Op::expert_linear;
     const unsigned keeps_in = linear && !p.grad_weight ? t.keeps_in & ~1u : t.keeps_in;
+    const auto shares = [&](size_t i) { return sums || (step.op == Op::linear && i == 1); };
     for (size_t i = 0; i < step.in.size(); ++i) {
       if (step.in[i] >= 0 && bit(keeps_in, i)) value(step.in[i], at.backward(s));
       if (!p.grad_in[i]) continue;
@@ -144,7 +145,7 @@ void find_lifetimes(const Program& program, Plan& plan, const Moments& at) {
         SlotPlan& slot = plan.slots[static_cast<size_t>(step.in[i])];
         slot.grad = slot.value;
       }
-      if (shares && p.acc[i] == Acc::set) {
+      if (shares(i) && p.acc[i] == Acc::set) {
         plan.slots[static_cast<size_t>(step.in[i])].grad = plan.slots[static_cast<size_t>(step.out[0])].grad;
         p.handed_on[i] = true;
       }

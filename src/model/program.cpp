@@ -10,7 +10,7 @@ const OpTraits& traits(Op op) {
       {"positions", 0, 0, 0},         //
       {"rms", 0b1, 0b1, 0b10},        // x, r
       {"layer_norm", 0b1, 0b1, 0b10}, // x, m and r
-      {"linear", 0b1, 0b1, 0},        // x, and only for dw: see plan.cpp
+      {"linear", 0b11, 0b1, 0},       // x, and only for dw: see plan.cpp
       {"rope", 0b1, 0, 0},            //
       {"attention", 0b111, 0b111, 0b11},  // q, k, v, o, lse
       {"glu", 0b11, 0b11, 0, 0b11},   // g, u
@@ -202,6 +202,37 @@ int Builder::combine(int x, const Routing& from) {
   const int y = step(Op::combine, "combine", {x, from.weights, from.order}, cols(x)).out[0];
   per_token(y) = per_token(from.weights);
   return y;
+}
+
+// A linear that nothing but a sum reads adds the sum's other term itself, where that is there in time: what it would write, and
+// the sum read, never comes to memory.
+void Builder::absorb_sums() {
+  std::vector<Step>& steps = program_.steps;
+  const auto maker = [&](int slot) {  // -1: none
+    const auto made = std::find_if(steps.begin(), steps.end(), [&](const Step& s) { return s.out[0] == slot; });
+    return made == steps.end() ? -1 : static_cast<int>(made - steps.begin());
+  };
+  const auto readers = [&](int slot) {
+    i64 count = slot == program_.output;
+    for (const Step& s : steps) count += std::count(s.in.begin(), s.in.end(), slot);
+    return count;
+  };
+  for (size_t s = 0; s < steps.size(); ++s)
+    for (size_t i = 0; i < 2 && steps[s].op == Op::add; ++i) {
+      const int term = steps[s].in[i], other = steps[s].in[1 - i], linear = maker(term);
+      if (linear < 0 || linear < maker(other) || readers(term) > 1) continue;
+      Step& product = steps[static_cast<size_t>(linear)];
+      if (product.op != Op::linear || product.in[1] >= 0) continue;
+      product.in[1] = other;
+      product.out[0] = steps[s].out[0];
+      steps.erase(steps.begin() + static_cast<std::ptrdiff_t>(s--));
+      break;
+    }
+}
+
+Program Builder::finish() {
+  absorb_sums();
+  return std::move(program_);
 }
 
 }  // namespace signround

@@ -136,9 +136,10 @@ class Builder {
   int expert_linear(int x, const Routing& at, const std::string& name, i64 out);
   int combine(int x, const Routing& from);
 
-  Program finish() { return std::move(program_); }
+  Program finish();
 
  private:
+  void absorb_sums();
   int slot(SlotKind kind, i64 cols, std::string name);
   int weight(const std::string& name, i64 rows, i64 cols, bool linear);
   i64 cols(int x) const { return program_.slots[static_cast<size_t>(x)].cols; }

@@ -107,9 +107,9 @@ struct Backend : Allocator {
   virtual void layer_norm(Tensor y, Tensor stat, Tensor x, Tensor w, Tensor b, float eps) = 0;
   virtual void layer_norm_bwd(Tensor dx, Acc acc, Tensor dy, Tensor x, Tensor w, Tensor stat) = 0;
 
-  // ---- linear.   y[N,O] = x[N,I] w[O,I]^T + b[O].  Keeps x (for dw). b may be empty.
-  //   dx = dy w,   dw = dy^T x
-  virtual void linear(Tensor y, Tensor x, Tensor w, Tensor b) = 0;
+  // ---- linear.   y[N,O] = x[N,I] w[O,I]^T + b[O] + a[N,O].  Keeps x (for dw). b may be empty, and a: what a residual stream adds.
+  //   dx = dy w,   dw = dy^T x,   da = dy
+  virtual void linear(Tensor y, Tensor x, Tensor w, Tensor b, Tensor a) = 0;
   virtual void linear_bwd_x(Tensor dx, Acc acc, Tensor dy, Tensor w) = 0;
   virtual void linear_bwd_w(Tensor dw, Acc acc, Tensor dy, Tensor x) = 0;
 
@@ -192,7 +192,9 @@ struct Backend : Allocator {
   virtual void group_range(Tensor wmin, Tensor wmax, Tensor w, const QuantSpec& spec) = 0;
   virtual void qdq(Tensor wq, const QdqTensors& q, const QuantSpec& spec) = 0;
   // Its backward fused with the optimiser:   v -= lr sign(dv),  lo, hi = clamp(. - minmax_lr sign(d.), 0, most). There is no dv.
-  virtual void qdq_step(const QdqTensors& q, Tensor dwq, const QuantSpec& spec, const TuningState& state, float most) = 0;
+  // And with the next step's qdq: wq becomes that of the new v, lo, hi.
+  virtual void qdq_step(Tensor wq, const QdqTensors& q, Tensor dwq, const QuantSpec& spec, const TuningState& state,
+                        float most) = 0;
   // A better start than the whole range: lo = hi = the factor with the least sum of h_j (wq_j - w_j)^2 over the group at v = 0,
   // of those that ops/qdq_math.h lists. h [I] f32, not negative: what an error in column j costs. Scales of one level alone.
   virtual void search_factors(const QdqTensors& q, Tensor h, const QuantSpec& spec) = 0;

@@ -115,12 +115,13 @@ struct Level {
   T ratio, r, q;  // (w + o)/s, the nearest level of the unbounded grid, that of [-z, Q - z]; m is r == q
 };
 template <class T>
-constexpr Level<T> level_of(T w, T v, const Grid<T>& grid) {
-  const T ratio = (w + grid.offset) / grid.scale;
+constexpr Level<T> level_at(T ratio, T v, const Grid<T>& grid) {
   const T r = nearest(ratio + v);
   const T q = held(r, -grid.zero, grid.levels - grid.zero);
   return {ratio, r, q};
 }
+template <class T>
+constexpr Level<T> level_of(T w, T v, const Grid<T>& grid) { return level_at((w + grid.offset) / grid.scale, v, grid); }
 template <class T>
 constexpr T value_of(const Level<T>& level, const Grid<T>& grid) { return grid.scale * level.q - grid.offset; }
 

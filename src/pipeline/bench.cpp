@@ -141,10 +141,9 @@ void time_groups(Backend& backend, const Program& program, const BlockWork& work
     weights += n, w_bytes += static_cast<double>(quant.tensors[i].w.bytes()),
         dw_bytes += static_cast<double>(executor.dw(i).bytes());
   });
-  groups.time("quantize-dequantize", 0, 2 * w_bytes + 4 * weights, [&] { work.quantize(); });
-  groups.time("its backward and step", 0, w_bytes + dw_bytes + 8 * weights, [&] {
+  groups.time("quantize-dequantize, step", 0, 2 * w_bytes + dw_bytes + 8 * weights, [&] {
     quant.each([&](size_t i) {
-      backend.qdq_step(quant.tensors[i], executor.dw(i), quant.specs[i], work.state(), quant.most(i));
+      backend.qdq_step(executor.wq(i), quant.tensors[i], executor.dw(i), quant.specs[i], work.state(), quant.most(i));
     });
   });
   const Tensor out = executor.output();
@@ -228,7 +227,7 @@ double matmul_tflops(Backend& backend) {
       return view(static_cast<char*>(memory.data()) + i * bytes, backend.activation_type(), side, side);
     };
     for (int i = 1; i < 3; ++i) upload_noise(backend, matrix(i));
-    const double seconds = seconds_of(backend, [&] { backend.linear(matrix(0), matrix(1), matrix(2), Tensor()); });
+    const double seconds = seconds_of(backend, [&] { backend.linear(matrix(0), matrix(1), matrix(2), {}, {}); });
     rate = 2.0 * static_cast<double>(side * side * side) / seconds / 1e12;
     if (seconds > 1e-3) break;
   }

@@ -102,10 +102,13 @@ TuneResult tune_block(Backend& backend, const Executor& executor, const BlockQua
                       Tensor inputs, Tensor targets, Tensor wanted, Sampler& sampler, const TuneOptions& options,
                       const std::function<void(i64)>& issued) {
   quant.start(backend);
+  quant.quantize(backend, executor);
   executor.forget_counts();
   start_state(backend, state, sampler, options);
 
-  const auto update = [&](size_t w, Tensor dw) { backend.qdq_step(quant.tensors[w], dw, quant.specs[w], state, quant.most(w)); };
+  const auto update = [&](size_t w, Tensor dw) {
+    backend.qdq_step(executor.wq(w), quant.tensors[w], dw, quant.specs[w], state, quant.most(w));
+  };
   const auto remember = [&] {  // the parameters that gave this step's loss, before it changes them
     backend.judge(state);
     backend.keep_if_best(quant.best, quant.learned, state);
@@ -123,7 +126,6 @@ TuneResult tune_block(Backend& backend, const Executor& executor, const BlockQua
   };
   const bool whole = options.accumulate == 1;  // a weight can step as soon as its gradient is there
   const auto step = [&](bool learn) {
-    quant.quantize(backend, executor);
     for (i64 micro = 0; micro < options.accumulate; ++micro) {
       forward();
       if (whole) remember();

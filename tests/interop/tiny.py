@@ -46,6 +46,14 @@ def as_sentencepiece(tokenizer):
     return tokenizer
 
 
+def byte_tokenizer():
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    letters = dict(zip(plain, map(chr, plain))) | {b: chr(256 + i) for i, b in enumerate(b for b in range(256) if b not in plain)}
+    by_bytes = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+    return {"version": "1.0", "added_tokens": [], "normalizer": None, "pre_tokenizer": by_bytes, "post_processor": None,
+            "decoder": by_bytes, "model": {"type": "BPE", "vocab": {letters[b]: b for b in range(256)}, "merges": []}}
+
+
 def checkpoint(folder, family, options, tokenizer):
     """An untrained model with its tokenizer, in memory and, but for the weights, on the disk."""
     config_class = getattr(transformers, family + "TextConfig", None) or getattr(transformers, family + "Config")

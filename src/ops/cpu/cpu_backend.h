@@ -72,13 +72,14 @@ class CpuBackend final : public CpuDevice<T> {
   }
 
   // ---- linear
-  void linear(Tensor y, Tensor x, Tensor w, Tensor b) override {
-    fits(x.cols() == w.cols() && y.cols() == w.rows() && y.rows() == x.rows() && (!b || b.size() == w.rows()), "linear");
+  void linear(Tensor y, Tensor x, Tensor w, Tensor b, Tensor a) override {
+    fits(x.cols() == w.cols() && y.cols() == w.rows() && y.rows() == x.rows() && (!b || b.size() == w.rows()) &&
+             (!a || a.size() == y.size()), "linear");
     with_type<T>(w, [&](const auto* weight) {
       product(y, row_major<T>(x.as<T>(), x.cols()), transposed(row_major(weight, w.cols())), x.cols(), Acc::set);
     });
-    if (!b) return;
-    with_type<T>(b, [&](const auto* bias) { add_bias(y.as<T>(), bias, y.rows(), y.cols()); });
+    if (b) with_type<T>(b, [&](const auto* bias) { add_bias(y.as<T>(), bias, y.rows(), y.cols()); });
+    if (a) add(y, a, y);
   }
   void linear_bwd_x(Tensor dx, Acc acc, Tensor dy, Tensor w) override {
     if (!dx) return;
@@ -212,7 +213,7 @@ class CpuBackend final : public CpuDevice<T> {
   }
   void expert_linear(Tensor y, Tensor x, Tensor w, Tensor bounds) override {
     each_expert(x, w, bounds, [&](i64 first, i64 count, Tensor own) {
-      linear(y.slice(first, count), x.slice(first, count), own, {});
+      linear(y.slice(first, count), x.slice(first, count), own, {}, {});
     });
   }
   void expert_linear_bwd_x(Tensor dx, Acc acc, Tensor dy, Tensor w, Tensor bounds) override {
@@ -269,11 +270,12 @@ class CpuBackend final : public CpuDevice<T> {
       SIGNROUND_ISA::qdq(wq.as<W>(), p, q.w.rows(), q.w.cols(), spec);
     });
   }
-  void qdq_step(const QdqTensors& q, Tensor dwq, const QuantSpec& spec, const TuningState& state, float most) override {
-    fits(dwq.size() == q.w.size(), "qdq_step");
+  void qdq_step(Tensor wq, const QdqTensors& q, Tensor dwq, const QuantSpec& spec, const TuningState& state,
+                float most) override {
+    fits(dwq.size() == q.w.size() && wq.size() == q.w.size() && wq.dtype == q.w.dtype, "qdq_step");
     const float lr = at_step<float>(state.lr, state), minmax_lr = at_step<float>(state.minmax_lr, state);
     with_learned(q, spec, [&]<class W>(const Learned<T, W>& p) {
-      SIGNROUND_ISA::qdq_step(p, dwq.as<T>(), q.w.rows(), q.w.cols(), spec, T(lr), T(minmax_lr), T(most));
+      SIGNROUND_ISA::qdq_step(wq.as<W>(), p, dwq.as<T>(), q.w.rows(), q.w.cols(), spec, T(lr), T(minmax_lr), T(most));
     });
   }
   void search_factors(const QdqTensors& q, Tensor h, const QuantSpec& spec) override {

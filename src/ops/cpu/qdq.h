@@ -181,7 +181,8 @@ void qdq(W* wq, const Learned<T, W>& p, i64 rows, i64 cols, const QuantSpec& spe
 }
 
 template <class T, class W>
-void qdq_step(const Learned<T, W>& p, const T* dwq, i64 rows, i64 cols, const QuantSpec& spec, T lr, T minmax_lr, T most) {
+void qdq_step(W* wq, const Learned<T, W>& p, const T* dwq, i64 rows, i64 cols, const QuantSpec& spec, T lr, T minmax_lr,
+              T most) {
   for_places(rows, cols, spec, [&](const Place& place) {
     SharedGrids<T> s;
     std::array<T, 2> sums[kMostGroups] = {}, d[kMostGroups];
@@ -196,6 +197,8 @@ void qdq_step(const Learned<T, W>& p, const T* dwq, i64 rows, i64 cols, const Qu
       p.lo[group] = held(s.range[k].lo - minmax_lr * sign(d[k][0]), T(0), most);
       p.hi[group] = held(s.range[k].hi - minmax_lr * sign(d[k][1]), T(0), most);
     });
+    p.choose(s, place, spec);
+    place.each([&](int k, i64, i64 at) { group_qdq(wq + at, p.w + at, p.v + at, place.n, s.grid[k]); });
   });
 }
 

@@ -64,9 +64,9 @@ int main() {
   b.group_range(q.wmin, q.wmax, q.w, spec);
   time(bench, "group_range", "GB/s", 2 * weights, [&] { b.group_range(q.wmin, q.wmax, q.w, spec); });
   time(bench, "qdq", "GB/s", 8 * weights, [&] { b.qdq(wq, q, spec); });
-  time(bench, "qdq_step dw f32", "GB/s", 14 * weights, [&] { b.qdq_step(q, dwq, spec, state, 1); });
+  time(bench, "qdq_step dw f32", "GB/s", 16 * weights, [&] { b.qdq_step(wq, q, dwq, spec, state, 1); });
   const Tensor dwq_half = view(dwq.data, half, kFfn, kHidden);
-  time(bench, "qdq_step dw bf16", "GB/s", 12 * weights, [&] { b.qdq_step(q, dwq_half, spec, state, 1); });
+  time(bench, "qdq_step dw bf16", "GB/s", 14 * weights, [&] { b.qdq_step(wq, q, dwq_half, spec, state, 1); });
   const Tensor costs = bench.make(DType::f32, 1, kHidden);
   b.fill(costs, 1);
   time(bench, "search_factors", "GB/s", 0, [&] { b.search_factors(q, costs, spec); });
@@ -77,8 +77,8 @@ int main() {
     for (Tensor* t : {&k.wmin, &k.wmax, &k.lo, &k.hi}) *t = bench.make(DType::f32, kFfn, two_levels.groups(kHidden));
     b.fill(k.lo, 1), b.fill(k.hi, 1), b.group_range(k.wmin, k.wmax, k.w, two_levels);
     time(bench, cat("qdq ", name), "GB/s", 8 * weights + ranges, [&] { b.qdq(wq, k, two_levels); });
-    time(bench, cat("qdq_step ", name, " dw bf16"), "GB/s", 12 * weights + 1.5 * ranges,
-               [&] { b.qdq_step(k, dwq_half, two_levels, state, 1); });
+    time(bench, cat("qdq_step ", name, " dw bf16"), "GB/s", 14 * weights + 1.5 * ranges,
+               [&] { b.qdq_step(wq, k, dwq_half, two_levels, state, 1); });
   }
   time(bench, "keep_if_best, no", "GB/s", 0, [&] { b.keep_if_best(dwq, q.v, state); });
 

@@ -46,7 +46,7 @@ class Ladder {
   double product_rate() {
     constexpr i64 side = 8192;
     const Tensor x = bench.make(DType::bf16, side, side), y = bench.make(DType::bf16, side, side);
-    return 2e-12 * side * side * side / seconds([&] { bench.backend.linear(y, x, x, {}); });
+    return 2e-12 * side * side * side / seconds([&] { bench.backend.linear(y, x, x, {}, {}); });
   }
   double copy_rate() {
     const Tensor from = bench.make(DType::bf16, 16384, 14336), to = bench.make(DType::bf16, 16384, 14336);

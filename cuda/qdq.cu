@@ -1,7 +1,7 @@
 // Quantize-dequantize and its backward fused with the sign step. Formulas: ops/qdq_math.h, shared with the CPU; the results are
 // the CPU's to the bit, and so this file is compiled without fused multiply-adds.
 //
-// Where there are sums, four threads a group (qdq.cuh): a warp reads whole sectors of eight groups at a time. Each weight costs 8
+// Where there are sums, eight threads a group (qdq.cuh): a warp reads whole sectors of four groups at a time. Each weight costs 8
 // bytes forward (read w, v; write wq) and 14 in the step with a bf16 gradient (read dwq, w, v; write v, wq): bound by memory.
 #include "cuda/backend.h"
 #include "cuda/qdq.cuh"
@@ -10,6 +10,8 @@ namespace signround::cuda {
 namespace {
 
 constexpr int kStepBlock = 128;  // threads: a small matrix still has a block for every multiprocessor
+
+constexpr int kTeam = 8, kLanes = kTeam * kHeld;
 
 struct Matrix {
   i64 cols, group, groups_per_row, groups;
@@ -23,14 +25,15 @@ Matrix matrix_of(Tensor w, const QuantSpec& spec) {
 // part in the sums of its warp.
 struct Place {
   i64 group, at, n;
-  __device__ explicit Place(const Matrix& m) : group(global_thread() / kQuad), at(0), n(0) {
+  __device__ explicit Place(const Matrix& m) : group(global_thread() / kTeam), at(0), n(0) {
     if (group >= m.groups) return;
-    const i64 first = group % m.groups_per_row * m.group;
-    at = group / m.groups_per_row * m.cols + first;
+    const u32 row = static_cast<u32>(group) / static_cast<u32>(m.groups_per_row);
+    const i64 first = (group - row * m.groups_per_row) * m.group;
+    at = row * m.cols + first;
     n = min(m.group, m.cols - first);
   }
   __device__ bool exists() const { return n > 0; }
-  __device__ static int quarter() { return static_cast<int>(threadIdx.x % kQuad); }
+  __device__ static int member() { return static_cast<int>(threadIdx.x % kTeam); }
 };
 
 // A group's bounds, 0 among them; NaN is passed over.
@@ -38,7 +41,7 @@ template <bool whole, class W>
 __global__ void range_kernel(float* wmin, float* wmax, const W* w, Matrix m) {
   const Place place(m);
   float low = 0, high = 0;  // -min, max
-  for (i64 i = Place::quarter() * kHeld; i < place.n; i += kLanes) {
+  for (i64 i = Place::member() * kHeld; i < place.n; i += kLanes) {
     const Pack<W, kHeld> in = load_some<whole>(w + place.at + i, place.n - i);
 #pragma unroll
     for (int j = 0; j < kHeld; ++j) {
@@ -48,11 +51,11 @@ __global__ void range_kernel(float* wmin, float* wmax, const W* w, Matrix m) {
     }
   }
 #pragma unroll
-  for (int step = kQuad / 2; step > 0; step /= 2) {
+  for (int step = kTeam / 2; step > 0; step /= 2) {
     low = fmaxf(low, __shfl_xor_sync(~0u, low, step));
     high = fmaxf(high, __shfl_xor_sync(~0u, high, step));
   }
-  if (!place.exists() || Place::quarter() != 0) return;
+  if (!place.exists() || Place::member() != 0) return;
   wmin[place.group] = -low;
   wmax[place.group] = high;
 }
@@ -75,54 +78,51 @@ __global__ void qdq_kernel(W* __restrict__ wq, const W* __restrict__ w, const fl
 
 // v -= lr sign(dv),  lo, hi = clamp(. - minmax_lr sign(d.), 0, most),  and wq of the three as they are then.
 template <bool whole, class W, class G>
-__global__ void __launch_bounds__(kStepBlock, 4)
+__global__ void __launch_bounds__(kStepBlock, 5)
     step_kernel(W* __restrict__ wq, float* __restrict__ v, float* lo, float* hi, const W* __restrict__ w,
                 const G* __restrict__ dwq, const float* wmin, const float* wmax, Matrix m, QuantSpec spec, Rates rates,
                 float most, Faults* faults) {
-  const i32 step = rates.counters[1];
-  if (step < 0 || step >= rates.steps) {
-    if (global_thread() == 0) report(faults, Fault::step, rates.steps, step);
-    return;
-  }
-  const float lr = rates.lr[step], minmax_lr = rates.minmax_lr[step];
+  // The reads of a stretch of kDepth packs are all under way before the first is used: stores to v in between would hold the next
+  // ones up. The last stretch stays in registers, so that of groups of up to 128 weights nothing is read twice.
+  constexpr int kDepth = 4;
   const Place place(m);
-  Range<float> range = place.exists() ? Ranges{wmin, wmax, lo, hi}.of(place.group) : Range<float>{};
-
-  // A stretch of kDepth reads is under way before its first is used: stores to v in between would hold the next reads up. The
-  // last stretch stays in registers, so that of groups of up to 128 weights nothing is read twice.
-  constexpr int kDepth = 8;
+  const i64 begin = Place::member() * kHeld, stretch = kDepth * kLanes;
   Pack<W, kHeld> in[kDepth];
+  Pack<G, kHeld> gradient[kDepth];
   Pack<float, kHeld> offset[kDepth];
-  const auto for_stretches = [&](auto f) {
-    for (i64 first = Place::quarter() * kHeld; first < place.n; first += kDepth * kLanes) f(first);
-  };
   const auto for_packs = [&](i64 first, auto f) {  // f(k, where pack k lies, weights that are left there)
+    const i64 at = place.at + first;
+    const int left = static_cast<int>(place.n - first);
 #pragma unroll
-    for (int k = 0; k < kDepth; ++k) {
-      const i64 i = first + k * kLanes;
-      if (i < place.n) f(k, place.at + i, place.n - i);
-    }
+    for (int k = 0; k < kDepth; ++k)
+      if (k * kLanes < left) f(k, at + k * kLanes, left - k * kLanes);
   };
-  const auto read = [&](int k, i64 at, i64 left) {
-    in[k] = load_some<whole>(w + at, left);
-    offset[k] = load_some<whole>(v + at, left);
+  const auto read = [&](i64 first, bool with_gradient) {
+    for_packs(first, [&](int k, i64 at, int left) {
+      in[k] = load_some<whole>(w + at, left);
+      if (with_gradient) gradient[k] = load_some<whole>(dwq + at, left);
+      offset[k] = load_some<whole>(v + at, left);
+    });
   };
-
   const auto find_ratios = [&](float (&ratio)[kHeld], const Pack<W, kHeld>& weights, const Grid<float>& grid) {
 #pragma unroll
     for (int j = 0; j < kHeld; ++j) ratio[j] = widened(weights.x[j]) + grid.offset;
     Divisor(grid.scale).divide(ratio);
   };
 
+  read(begin, true);
+  Range<float> range = place.exists() ? Ranges{wmin, wmax, lo, hi}.of(place.group) : Range<float>{};
+  const i32 step = rates.counters[1];
+  if (step < 0 || step >= rates.steps) {
+    if (global_thread() == 0) report(faults, Fault::step, rates.steps, step);
+    return;
+  }
+  const float lr = rates.lr[step], minmax_lr = rates.minmax_lr[step];
   Grid<float> grid = grid_of(range, spec);
   float sum_s[kHeld] = {}, sum_z[kHeld] = {};
-  for_stretches([&](i64 first) {
-    Pack<G, kHeld> gradient[kDepth];
-    for_packs(first, [&](int k, i64 at, i64 left) {
-      gradient[k] = load_some<whole>(dwq + at, left);
-      read(k, at, left);
-    });
-    for_packs(first, [&](int k, i64 at, i64 left) {
+  for (i64 first = begin; first < place.n; first += stretch) {
+    if (first > begin) read(first, true);
+    for_packs(first, [&](int k, i64 at, int left) {
       float ratio[kHeld];
       find_ratios(ratio, in[k], grid);
 #pragma unroll
@@ -136,20 +136,20 @@ __global__ void __launch_bounds__(kStepBlock, 4)
       }
       store_some<whole>(v + at, left, offset[k]);
     });
-  });
-  const float s = quad_total(sum_s), z = quad_total(sum_z);  // in the quad's first thread, which tells the others
+  }
+  const float s = team_total<kTeam>(sum_s), z = team_total<kTeam>(sum_z);  // in the team's first thread, which tells the others
   const std::array<float, 2> d = range_bwd(range, grid, s, z, spec);
-  range.lo = __shfl_sync(~0u, held(range.lo - minmax_lr * sign(d[0]), 0.0f, most), 0, kQuad);
-  range.hi = __shfl_sync(~0u, held(range.hi - minmax_lr * sign(d[1]), 0.0f, most), 0, kQuad);
-  if (place.exists() && Place::quarter() == 0) {
+  range.lo = __shfl_sync(~0u, held(range.lo - minmax_lr * sign(d[0]), 0.0f, most), 0, kTeam);
+  range.hi = __shfl_sync(~0u, held(range.hi - minmax_lr * sign(d[1]), 0.0f, most), 0, kTeam);
+  if (place.exists() && Place::member() == 0) {
     lo[place.group] = range.lo;
     hi[place.group] = range.hi;
   }
 
   grid = grid_of(range, spec);
-  for_stretches([&](i64 first) {
-    if (m.group > kDepth * kLanes) for_packs(first, read);
-    for_packs(first, [&](int k, i64 at, i64 left) {
+  for (i64 first = begin; first < place.n; first += stretch) {
+    if (m.group > stretch) read(first, false);
+    for_packs(first, [&](int k, i64 at, int left) {
       float ratio[kHeld];
       find_ratios(ratio, in[k], grid);
       Pack<W, kHeld> out;
@@ -158,7 +158,7 @@ __global__ void __launch_bounds__(kStepBlock, 4)
         out.x[j] = narrowed<W>(value_of(level_at(ratio[j], offset[k].x[j], grid), grid));
       store_some<whole>(wq + at, left, out);
     });
-  });
+  }
 }
 
 // One trial after another; a group's weights stay in the first cache.
@@ -173,7 +173,7 @@ __global__ void search_kernel(float* lo, float* hi, const W* __restrict__ w, con
     range.lo = range.hi = k < kFirstTrial ? 1.0f : trial_factor<float>(k);
     const Grid<float> grid = grid_of(range, spec);
     float sum[kHeld] = {};
-    for (i64 i = Place::quarter() * kHeld; i < place.n; i += kLanes) {
+    for (i64 i = Place::member() * kHeld; i < place.n; i += kLanes) {
       const i64 left = place.n - i;
       const Pack<W, kHeld> in = load_some<whole>(w + place.at + i, left);
       const Pack<float, kHeld> cost = load_some<whole>(costs + i, left);
@@ -181,10 +181,10 @@ __global__ void search_kernel(float* lo, float* hi, const W* __restrict__ w, con
       for (int j = 0; j < kHeld; ++j)
         if (whole || j < left) sum[j] += error_of(widened(in.x[j]), cost.x[j], grid);
     }
-    const Trial<float> trial{range.lo, quad_total(sum)};
+    const Trial<float> trial{range.lo, team_total<kTeam>(sum)};
     best = k < kFirstTrial ? trial : better(best, trial);
   }
-  if (!place.exists() || Place::quarter() != 0) return;
+  if (!place.exists() || Place::member() != 0) return;
   lo[place.group] = hi[place.group] = best.factor;
 }
 
@@ -217,7 +217,7 @@ __global__ void codes_kernel(u8* codes, half* scale, u8* zero, const W* w, const
   const Place place(m);
   if (!place.exists()) return;
   const Grid<float> grid = grid_of(ranges.of(place.group), spec);
-  for (i64 i = Place::quarter() * kHeld; i < place.n; i += kLanes) {
+  for (i64 i = Place::member() * kHeld; i < place.n; i += kLanes) {
     const i64 at = place.at + i, left = place.n - i;
     const Pack<W, kHeld> in = load_some<whole>(w + at, left);
     const Pack<float, kHeld> offset = load_some<whole>(v + at, left);
@@ -227,7 +227,7 @@ __global__ void codes_kernel(u8* codes, half* scale, u8* zero, const W* w, const
       out.x[j] = static_cast<u8>(static_cast<int>(level_of(widened(in.x[j]), offset.x[j], grid).q + grid.zero));
     store_some<whole>(codes + at, left, out);
   }
-  if (Place::quarter() != 0) return;
+  if (Place::member() != 0) return;
   scale[place.group] = narrowed<half>(grid.scale);
   zero[place.group] = static_cast<u8>(static_cast<int>(grid.zero));
 }
@@ -244,7 +244,7 @@ void CudaBackend::group_range(Tensor wmin, Tensor wmax, Tensor w, const QuantSpe
   const Matrix m = matrix_of(w, spec);
   fits(m.groups > 0 && wmin.size() == m.groups && wmax.size() == m.groups, "group_range");
   with_weights(w, spec, {}, [&](const auto* weights, auto whole) {
-    range_kernel<whole><<<blocks_for(m.groups * kQuad), kBlock, 0, stream_>>>(wmin.as<float>(), wmax.as<float>(), weights, m);
+    range_kernel<whole><<<blocks_for(m.groups * kTeam), kBlock, 0, stream_>>>(wmin.as<float>(), wmax.as<float>(), weights, m);
   });
   launched("group_range");
 }
@@ -280,7 +280,7 @@ void CudaBackend::qdq_step(Tensor wq, const QdqTensors& q, Tensor dwq, const Qua
     return qdq_two_levels(wq, q, spec, stream_);
   }
   const Matrix m = matrix_of(q.w, spec);
-  const unsigned blocks = static_cast<unsigned>(divide_up(m.groups * kQuad, kStepBlock));
+  const unsigned blocks = static_cast<unsigned>(divide_up(m.groups * kTeam, kStepBlock));
   const auto run = [&](const auto* gradient) {
     with_weights(q.w, spec, {dwq.data, q.v.data, wq.data}, [&]<class Whole, class W>(const W* w, Whole) {
       step_kernel<Whole::value><<<blocks, kStepBlock, 0, stream_>>>(
@@ -298,7 +298,7 @@ void CudaBackend::search_factors(const QdqTensors& q, Tensor h, const QuantSpec&
   fits(h.size() == q.w.cols() && !spec.two_levels(), "search_factors");
   const Matrix m = matrix_of(q.w, spec);
   with_weights(q.w, spec, {h.data}, [&](const auto* w, auto whole) {
-    search_kernel<whole><<<blocks_for(m.groups * kQuad), kBlock, 0, stream_>>>(q.lo.as<float>(), q.hi.as<float>(), w,
+    search_kernel<whole><<<blocks_for(m.groups * kTeam), kBlock, 0, stream_>>>(q.lo.as<float>(), q.hi.as<float>(), w,
                                                                                h.as<float>(), q.wmin.as<float>(),
                                                                                q.wmax.as<float>(), m, spec);
   });
@@ -320,7 +320,7 @@ void CudaBackend::qdq_codes(const GridTensors& grid, const QdqTensors& q, const 
   if (spec.two_levels()) return qdq_codes_two_levels(grid, q, spec, stream_);
   const Matrix m = matrix_of(q.w, spec);
   with_weights(q.w, spec, {grid.codes.data, q.v.data}, [&](const auto* w, auto whole) {
-    codes_kernel<whole><<<blocks_for(m.groups * kQuad), kBlock, 0, stream_>>>(static_cast<u8*>(grid.codes.data),
+    codes_kernel<whole><<<blocks_for(m.groups * kTeam), kBlock, 0, stream_>>>(static_cast<u8*>(grid.codes.data),
                                                                               grid.scale.as<half>(),
                                                                               static_cast<u8*>(grid.zero.data), w,
                                                                               q.v.as<float>(), ranges_of(q), m, spec);

@@ -1,5 +1,5 @@
-// What the quantizers of one level and of two share on the GPU: four threads a group, thread t with lanes 4t .. 4t+3 of the
-// sixteen that the CPU's sums run in, so that sums are the same to the bit.
+// What the quantizers of one level and of two share on the GPU: a team of threads a group, thread t with lanes 4t .. 4t+3 of those
+// that the CPU's sums run in, so that sums are the same to the bit. Thirty-two lanes; of up to 32 weights sixteen give the same.
 #pragma once
 #include "cuda/common.cuh"
 #include "ops/ops.h"
@@ -7,9 +7,7 @@
 
 namespace signround::cuda {
 
-inline constexpr int kQuad = 4;               // threads of a group
-inline constexpr int kLanes = 16;             // of the CPU's sums
-inline constexpr int kHeld = kLanes / kQuad;  // of them, lanes of a thread: neighbours
+inline constexpr int kHeld = 4;  // lanes of a thread: neighbours
 
 // Four neighbours, or the `left` of them that the group still has. whole: every group begins at and has a multiple of four.
 template <bool whole, class T>
@@ -61,12 +59,13 @@ struct Ranges {
   __device__ Range<float> of(i64 group) const { return {wmin[group], wmax[group], lo[group], hi[group]}; }
 };
 
-// Sum of the sixteen lanes of a quad, as the tree that lanes_total() of ops/cpu/lanes.h is: in the quad's first thread.
-__device__ inline float quad_total(float (&lanes)[kHeld]) {
+// Sum of the lanes of a team, as the tree that lanes_total() of ops/cpu/lanes.h is: in the team's first thread.
+template <int team>
+__device__ inline float team_total(float (&lanes)[kHeld]) {
 #pragma unroll
-  for (int step = kQuad / 2; step > 0; step /= 2)
+  for (int step = team / 2; step > 0; step /= 2)
 #pragma unroll
-    for (int j = 0; j < kHeld; ++j) lanes[j] += __shfl_down_sync(~0u, lanes[j], step, kQuad);
+    for (int j = 0; j < kHeld; ++j) lanes[j] += __shfl_down_sync(~0u, lanes[j], step, team);
 #pragma unroll
   for (int width = kHeld / 2; width > 0; width /= 2)
 #pragma unroll

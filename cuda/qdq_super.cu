@@ -9,6 +9,7 @@
 namespace signround::cuda {
 namespace {
 
+constexpr int kQuad = 4, kLanes = kQuad * kHeld;  // threads of a group, and the lanes that they have
 constexpr int kPacks = 2, kQuads = kWarp / kQuad;
 
 // The super-block of this warp; a thread has `per` of its groups.
@@ -145,8 +146,8 @@ __global__ void step_kernel(float* __restrict__ v, float* lo, float* hi, const W
   float s[per], z[per];
 #pragma unroll
   for (int j = 0; j < per; ++j) {
-    s[j] = __shfl_sync(~0u, quad_total(sum_s[j]), 0, kQuad);
-    z[j] = __shfl_sync(~0u, quad_total(sum_z[j]), 0, kQuad);
+    s[j] = __shfl_sync(~0u, team_total<kQuad>(sum_s[j]), 0, kQuad);
+    z[j] = __shfl_sync(~0u, team_total<kQuad>(sum_z[j]), 0, kQuad);
   }
   std::array<float, 2> d[per];
   grids.backward(d, s, z, place, spec);

@@ -47,10 +47,10 @@ inline const T* as(T* buffer, const From* from, i64 n) {
 // Sums in sixteen lanes, i mod 16, added up as a tree: an order that is the same on every processor, wide enough for any of them.
 inline constexpr int kLanes = 16;
 
-template <int width = kLanes / 2, class T>
-inline T lanes_total(T (&lane)[kLanes]) {
+template <int lanes, int width = lanes / 2, class T>
+inline T lanes_total(T (&lane)[lanes]) {
   for (int l = 0; l < width; ++l) lane[l] += lane[l + width];
-  if constexpr (width > 1) return lanes_total<width / 2>(lane);
+  if constexpr (width > 1) return lanes_total<lanes, width / 2>(lane);
   return lane[0];
 }
 
@@ -62,20 +62,22 @@ inline T lane_sum(i64 n, F term) {
   for (; i + kLanes <= n; i += kLanes)
     for (int l = 0; l < kLanes; ++l) lane[l] += term(i + l);
   for (int l = 0; i + l < n; ++l) lane[l] += term(i + l);
-  return lanes_total(lane);
+  return lanes_total<kLanes>(lane);
 }
 
-// The same for terms that come piece by piece: all pieces but the last are multiples of kLanes long.
+// The same in thirty-two lanes, for terms that come piece by piece: all pieces but the last are multiples of that long. Up to 32
+// terms give the bits that sixteen lanes give.
 template <class T>
 struct RunningSum {
-  T lane[kLanes] = {};
+  static constexpr int kWide = 32;
+  T lane[kWide] = {};
   void add(const T* term, i64 n) {
     i64 i = 0;
-    for (; i + kLanes <= n; i += kLanes)
-      for (int l = 0; l < kLanes; ++l) lane[l] += term[i + l];
+    for (; i + kWide <= n; i += kWide)
+      for (int l = 0; l < kWide; ++l) lane[l] += term[i + l];
     for (int l = 0; i + l < n; ++l) lane[l] += term[i + l];
   }
-  T total() { return lanes_total(lane); }
+  T total() { return lanes_total<kWide>(lane); }
 };
 
 // max(first, term(i)); NaN is passed over.

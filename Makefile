@@ -10,9 +10,7 @@ FLAGS    := -std=c++20 -Wall -Wextra -Werror -Wconversion -Wno-sign-conversion -
 FLAGS    += $(if $(findstring clang,$(CXX)),,-Wno-restrict)
 # No built-in rules: they would look for sources of the .d files included below.
 MAKEFLAGS += -r
-ifeq ($(MAKELEVEL),0)
-MAKEFLAGS += -j$(shell nproc)
-endif
+MAKEFLAGS += $(if $(filter 0,$(MAKELEVEL)),-j$(shell nproc))
 SOURCES  := $(filter-out src/cli/main.cpp src/ops/cpu/isa.cpp,$(shell find src -name '*.cpp' | sort))
 TESTS    := $(sort $(wildcard tests/*.cpp))
 FUZZERS  := $(patsubst tests/fuzz/fuzz_%.cpp,%,$(sort $(wildcard tests/fuzz/fuzz_*.cpp)))
@@ -26,8 +24,7 @@ SANITIZE := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-san
 OBJECTS  := $(SOURCES:%.cpp=$(BUILD)/%.o) $(ISAS:%=$(BUILD)/src/ops/cpu/isa_%.o) $(BUILD)/src/text/builtin_text.o
 # The GPU backend is built in where nvcc is found, unless CUDA=0. ARCH=sm_90: for one kind of card alone, quicker to build.
 CUDA_OBJECTS := $(patsubst %.cu,$(BUILD)/%.o,$(wildcard cuda/*.cu))
-CARDS    := 80 89 90
-GPUS      = $(if $(ARCH),-arch=$(ARCH),$(foreach g,$(CARDS),-gencode arch=compute_$g,code=sm_$g) -gencode arch=compute_90,code=compute_90)
+GPUS      = $(if $(ARCH),-arch=$(ARCH),$(foreach g,$(or $(CARDS),80 89 90),-gencode arch=compute_$g,code=sm_$g) -gencode arch=compute_90,code=compute_90)
 NVFLAGS   = -std=c++20 -O3 $(GPUS) -ccbin $(CXX) --expt-relaxed-constexpr -DSIGNROUND_ISA=cuda -Isrc -I. -MMD -MP \
             -Werror all-warnings -Xcompiler -Wall,-Wextra,-pthread
 ifneq ($(CUDA),0)

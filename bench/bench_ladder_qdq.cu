@@ -1,6 +1,7 @@
 // The ladder of quantize-dequantize and of its backward with the sign step, on a matrix of 14336 x 4096 weights at W4G128 sym:
-// bf16 weights and gradients, f32 offsets. Bytes are those that must move: 8 a weight forward (w, v; wq), 14 in the step with the
-// next step's forward (dwq, w, v; v, wq), which the first rungs do by a kernel of its own. Compiled without fused multiply-adds, as the backend's: the formulas are one text, and so are the results.
+// bf16 weights and gradients, f32 offsets. Bytes are those that must move: 8 a weight forward (w, v; wq), 14 in the step with
+// the next step's forward (dwq, w, v; v, wq), which the first rungs do by a kernel of its own. Compiled without fused
+// multiply-adds, as the backend's: the formulas are one text, and so are the results.
 #include "ladder.cuh"
 #include "ops/qdq_math.h"
 
@@ -170,11 +171,12 @@ int main() {
     start();
     back();
     // Sums in another order may come out with another sign where they are all but 0.
-    ladder.rung("its backward, step and the next", version, "GB/s", 14.0 * kWeights, limit, different(learned(), want_learned), 1e-5,
-                back);
+    ladder.rung("its backward, step and the next", version, "GB/s", 14.0 * kWeights, limit,
+                different(learned(), want_learned), 1e-5, back);
   };
   const auto both = [&](auto step, auto forward) { return [&layer, step, forward] { step(layer), forward(layer); }; };
-  rungs("0: a thread a weight; ranges found anew, dv in memory", [&] { naive_forward(layer); }, both(naive_step, naive_forward));
+  rungs("0: a thread a weight; ranges found anew, dv in memory", [&] { naive_forward(layer); },
+        both(naive_step, naive_forward));
   rungs("1: a block a group", [&] { block_forward(layer); }, both(block_backward, block_forward));
   rungs("2: cuda/, eight threads a group", shipped, shipped_step);
 }

@@ -31,7 +31,8 @@ void compute_delta(cudaStream_t stream, float* delta, const T* dout, const T* o,
   const i64 rows = s.batch * s.tokens * s.heads;
   with_width<T>(s.head_dim, {dout, o}, [&](auto V) {
     const auto run = [&](auto team) {
-      delta_kernel<V(), team()><<<blocks_for(rows * team), kBlock, 0, stream>>>(delta, dout, o, static_cast<int>(s.head_dim), rows);
+      delta_kernel<V(), team()>
+          <<<blocks_for(rows * team), kBlock, 0, stream>>>(delta, dout, o, static_cast<int>(s.head_dim), rows);
     };
     if (s.head_dim <= 8 * V) run(std::integral_constant<int, 8>{});
     else if (s.head_dim <= 16 * V) run(std::integral_constant<int, 16>{});

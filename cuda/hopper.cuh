@@ -32,7 +32,7 @@ __device__ inline void wait(unsigned barrier, int parity) {
       "there: }" ::"r"(barrier), "r"(parity) : "memory");
 }
 
-// A ring of `count` places that are filled and emptied in turn, by so many threads: the n-th filling, n = 0, 1, ..., uses place(n).
+// A ring of `count` places that are filled and emptied in turn: the n-th filling, n = 0, 1, ..., uses place(n).
 template <int count>
 struct Ring {
   unsigned full, empty;  // [count] barriers each
@@ -48,8 +48,8 @@ struct Ring {
   __device__ unsigned empty_at(int n) const { return empty + place(n) * 8; }
   __device__ void await_empty(int n) const { wait(empty_at(n), parity(n) ^ 1); }
   __device__ void await_full(int n) const { wait(full_at(n), parity(n)); }
-  // A thread of the emptiers is done with the n-th filling. One arrival for a whole warp would be no quicker, and racecheck would
-  // not see what it orders.
+  // A thread of the emptiers is done with the n-th filling. One arrival for a whole warp would be no quicker, and racecheck
+  // would not see what it orders.
   __device__ void release(int n) const { arrive(empty_at(n)); }
 };
 

@@ -1,5 +1,5 @@
-// What the quantizers of one level and of two share on the GPU: a team of threads a group, thread t with lanes 4t .. 4t+3 of those
-// that the CPU's sums run in, so that sums are the same to the bit. Thirty-two lanes; of up to 32 weights sixteen give the same.
+// What the quantizers of one level and of two share on the GPU: a team of threads a group, thread t with lanes 4t .. 4t+3 of
+// those that the CPU's sums run in, so that sums are the same to the bit. Thirty-two lanes; for up to 32 weights sixteen do.
 #pragma once
 #include "cuda/common.cuh"
 #include "ops/ops.h"
@@ -31,10 +31,10 @@ __device__ inline void store_some(T* p, i64 left, const Pack<T, kHeld>& pack) {
   }
 }
 
-// Ratios to a scale s of one level, rounded as a division rounds them, by multiplications alone: they have no branches, which would
-// keep a thread from working on several weights at a time. With y = 1/s rounded and q = wy rounded,  q + (w - qs) y  misses w/s by
-// less than 2^-23 units of the last place; s has been f16, so w/s is 2^-12 of them away from where rounding turns, at least. A
-// weight so small that w - qs has not all its bits is divided.
+// Ratios to a scale s of one level, rounded as a division rounds them, by multiplications alone: they have no branches, which
+// would keep a thread from working on several weights at a time. With y = 1/s rounded and q = wy rounded,  q + (w - qs) y  misses
+// w/s by less than 2^-23 units of the last place; s has been f16, so w/s is 2^-12 of them away from where rounding turns, at
+// least. A weight so small that w - qs has not all its bits is divided.
 struct Divisor {
   static constexpr float kLeast = 0x1p-90f;
   float s, y;

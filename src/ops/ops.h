@@ -107,7 +107,7 @@ struct Backend : Allocator {
   virtual void layer_norm(Tensor y, Tensor stat, Tensor x, Tensor w, Tensor b, float eps) = 0;
   virtual void layer_norm_bwd(Tensor dx, Acc acc, Tensor dy, Tensor x, Tensor w, Tensor stat) = 0;
 
-  // ---- linear.   y[N,O] = x[N,I] w[O,I]^T + b[O] + a[N,O].  Keeps x (for dw). b may be empty, and a: what a residual stream adds.
+  // ---- linear.   y[N,O] = x[N,I] w[O,I]^T + b[O] + a[N,O].  Keeps x (for dw). b may be empty; and a, the residual stream.
   //   dx = dy w,   dw = dy^T x,   da = dy
   virtual void linear(Tensor y, Tensor x, Tensor w, Tensor b, Tensor a) = 0;
   virtual void linear_bwd_x(Tensor dx, Acc acc, Tensor dy, Tensor w) = 0;

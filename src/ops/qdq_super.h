@@ -13,7 +13,7 @@
 // G_k = S of group k for g_i. Backward, m_k = 1 if c_k was not held:
 //   D = sum G_k (c_k - m_k s_k/d) = d/dd,       ds_k = m_k G_k  + (D/U for the group that p is of, if d was not held)
 //   likewise for o_k, with -Z of group k for G_k;      from ds_k and do_k the chain to lo and hi is that of one level.
-// The sums over k run in sixteen lanes, as those over weights do.
+// The sums over k run in sixteen lanes.
 #pragma once
 #include "ops/qdq_math.h"
 

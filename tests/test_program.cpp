@@ -193,4 +193,5 @@ TEST_CASE("explain: the table of a block") {
   CHECK(text.find("none: nothing upstream is tuned") != std::string::npos);
   CHECK(text.find("dq =, dk =, dv =") != std::string::npos);
   CHECK(text.find("(dx skipped)") != std::string::npos);
+  CHECK(text.find("  dx =, dresidual =, dw =") != std::string::npos);
 }

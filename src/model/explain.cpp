@@ -29,12 +29,17 @@ std::string gradients_of(const StepPlan& p, const Step& s) {
   static constexpr const char* kNames[] = {"a", "b", "c"};
   static constexpr const char* kAttention[] = {"q", "k", "v"};
   static constexpr const char* kGlu[] = {"gate", "up", ""};
+  static constexpr const char* kLinear[] = {"x", "residual", ""};
   if (!p.backward) return "none: nothing upstream is tuned";
   std::string text;
   const bool single = traits(s.op).differentiable == 0b1;
   for (size_t i = 0; i < s.in.size(); ++i) {
     if (!p.grad_in[i]) continue;
-    const char* name = single ? "x" : s.op == Op::attention ? kAttention[i] : s.op == Op::glu ? kGlu[i] : kNames[i];
+    const char* const* names = s.op == Op::attention ? kAttention
+                               : s.op == Op::glu     ? kGlu
+                               : s.op == Op::linear  ? kLinear
+                                                     : kNames;
+    const char* name = single ? "x" : names[i];
     text += cat(text.empty() ? "" : ", ", "d", name, p.acc[i] == Acc::set ? " =" : " +=");
   }
   if (p.grad_weight) text += cat(text.empty() ? "" : ", ", "dw =");

@@ -105,10 +105,10 @@ def weights_of(grid):
     return {layer: scale * (codes - zero).astype(np.float32) for layer, (codes, zero, scale) in grid.items()}
 
 
-def transformers_logits(model, path, weights={}):
+def transformers_logits(model, path, weights={}, dtype=torch.float32):
     """With weights of layers in float32, where the format "fake" rounds them to the original's type."""
     from transformers import AutoModelForCausalLM
-    net = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()
+    net = AutoModelForCausalLM.from_pretrained(path, dtype=dtype).eval()
     for layer, values in weights.items():
         net.get_submodule(layer).weight.data = torch.tensor(values)
     with torch.no_grad():

@@ -21,8 +21,7 @@ __global__ void delta_kernel(float* delta, const T* dout, const T* o, int d, i64
 #pragma unroll
     for (int v = 0; v < V; ++v) sum += widened(a.x[v]) * widened(b.x[v]);
   }
-#pragma unroll
-  for (int step = team / 2; step > 0; step /= 2) sum += __shfl_xor_sync(~0u, sum, step);
+  sum = warp_sum<team>(sum);
   if (row < rows && member == 0) delta[row] = sum;
 }
 

@@ -97,11 +97,11 @@ void with_type(Tensor t, F&& f) {
 // A wrong shape is a bug of the caller.
 inline void fits(bool ok, std::string_view op) { check(ok, ErrorKind::bug, op, ": the shapes of the tensors do not fit"); }
 
-// ---- sums and maxima, the same bits in every thread.
-template <class T>
+// ---- sums and maxima, the same bits in every thread. team: the neighbours that add up, all of the warp or a part of it.
+template <int team = kWarp, class T>
 __device__ inline T warp_sum(T x) {
 #pragma unroll
-  for (int step = kWarp / 2; step > 0; step /= 2) x += __shfl_xor_sync(~0u, x, step);
+  for (int step = team / 2; step > 0; step /= 2) x += __shfl_xor_sync(~0u, x, step);
   return x;
 }
 __device__ inline float warp_max(float x) {

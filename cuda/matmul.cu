@@ -158,7 +158,7 @@ void Products::keep_only(Plan& plan, const std::string& how) const {
 
 cublasStatus_t Products::multiply(const Plan& plan, const Algorithm& algorithm, const Product& p) const {
   const Tensor prior = p.plus ? p.plus : p.out;
-  const float one = 1, before = p.plus || p.acc == Acc::add ? 1 : 0;
+  const float one = 1, before = p.plus ? 1 : 0;
   return lt_.matmul(handle_, plan.desc, &one, p.b.data, plan.left, p.a.data, plan.right, &before, prior.data, plan.out,
                     p.out.data, plan.out, &algorithm.value, workspace_.data(), static_cast<size_t>(workspace_.bytes()),
                     stream_);
@@ -239,7 +239,7 @@ void Products::run(const Product& p) {
   Plan& plan = found->second;
   if (p.bias) require(lt_.desc_set(plan.desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &p.bias.data, sizeof p.bias.data), key);
   if (plan.proposals.size() > 1) {
-    if (p.acc == Acc::set && !recording()) choose(key, plan, p);
+    if (!p.adds_to_itself() && !recording()) choose(key, plan, p);
     else settle(key, plan, 0);  // to measure would add again and again, or never run
   }
   require(multiply(plan, plan.proposals.front(), p), key);
@@ -270,6 +270,8 @@ class Converted {
   void* memory_ = nullptr;
 };
 
+Tensor prior_of(Tensor out, Acc acc) { return acc == Acc::add ? out : Tensor{}; }
+
 }  // namespace
 
 void CudaBackend::linear(Tensor y, Tensor x, Tensor w, Tensor b, Tensor a) {
@@ -287,13 +289,15 @@ void CudaBackend::linear_bwd_x(Tensor dx, Acc acc, Tensor dy, Tensor w) {
   fits(dx.cols() == w.cols() && dy.cols() == w.rows() && dy.rows() == dx.rows(), "linear_bwd_x");
   const Converted weight(stream_, w, activation_);
   if (weight.needed()) convert(weight.tensor, w);
-  products_->run({.out = dx, .a = dy, .b = weight.tensor, .m = dy.rows(), .n = w.cols(), .k = w.rows(), .acc = acc});
+  products_->run({.out = dx, .a = dy, .b = weight.tensor, .plus = prior_of(dx, acc), .m = dy.rows(), .n = w.cols(),
+                  .k = w.rows()});
 }
 
 void CudaBackend::linear_bwd_w(Tensor dw, Acc acc, Tensor dy, Tensor x) {
   if (!dw) return;
   fits(dw.cols() == x.cols() && dw.rows() == dy.cols() && dy.rows() == x.rows(), "linear_bwd_w");
-  products_->run({.out = dw, .a = dy, .b = x, .a_flipped = true, .m = dy.cols(), .n = x.cols(), .k = x.rows(), .acc = acc});
+  products_->run({.out = dw, .a = dy, .b = x, .plus = prior_of(dw, acc), .a_flipped = true, .m = dy.cols(), .n = x.cols(),
+                  .k = x.rows()});
 }
 
 }  // namespace signround::cuda

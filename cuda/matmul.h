@@ -11,13 +11,13 @@
 
 namespace signround::cuda {
 
-// out [m, n] (=|+=) a [m, k] b [k, n] (+ bias [n]) (+ plus [m, n]), row-major; a flipped factor lies in memory as its transpose.
-// a and b have one type, f32 or bf16; out that or f32. The bias and plus have the type of out.
+// out [m, n] = a [m, k] b [k, n] (+ bias [n]) (+ plus [m, n]), row-major; a flipped factor lies in memory as its transpose. a and
+// b have one type, f32 or bf16; out that or f32. The bias and plus have the type of out; plus may be out itself.
 struct Product {
   Tensor out, a, b, bias = {}, plus = {};
   bool a_flipped = false, b_flipped = false;
   i64 m = 0, n = 0, k = 0;
-  Acc acc = Acc::set;
+  bool adds_to_itself() const { return plus.data == out.data; }
 };
 
 class Products {

@@ -104,10 +104,12 @@ __global__ void __launch_bounds__(kStepBlock, 5)
       offset[k] = load_some<whole>(v + at, left);
     });
   };
-  const auto find_ratios = [&](float (&ratio)[kHeld], const Pack<W, kHeld>& weights, const Grid<float>& grid) {
+  Grid<float> grid;
+  Divisor scale;
+  const auto find_ratios = [&](float (&ratio)[kHeld], const Pack<W, kHeld>& weights) {
 #pragma unroll
     for (int j = 0; j < kHeld; ++j) ratio[j] = widened(weights.x[j]) + grid.offset;
-    Divisor(grid.scale).divide(ratio);
+    scale.divide(ratio);
   };
 
   read(begin, true);
@@ -118,13 +120,13 @@ __global__ void __launch_bounds__(kStepBlock, 5)
     return;
   }
   const float lr = rates.lr[step], minmax_lr = rates.minmax_lr[step];
-  Grid<float> grid = grid_of(range, spec);
+  grid = grid_of(range, spec), scale = Divisor(grid.scale);
   float sum_s[kHeld] = {}, sum_z[kHeld] = {};
   for (i64 first = begin; first < place.n; first += stretch) {
     if (first > begin) read(first, true);
     for_packs(first, [&](int k, i64 at, int left) {
       float ratio[kHeld];
-      find_ratios(ratio, in[k], grid);
+      find_ratios(ratio, in[k]);
 #pragma unroll
       for (int j = 0; j < kHeld; ++j) {
         if (!whole && j >= left) continue;
@@ -146,12 +148,12 @@ __global__ void __launch_bounds__(kStepBlock, 5)
     hi[place.group] = range.hi;
   }
 
-  grid = grid_of(range, spec);
+  grid = grid_of(range, spec), scale = Divisor(grid.scale);
   for (i64 first = begin; first < place.n; first += stretch) {
     if (m.group > stretch) read(first, false);
     for_packs(first, [&](int k, i64 at, int left) {
       float ratio[kHeld];
-      find_ratios(ratio, in[k], grid);
+      find_ratios(ratio, in[k]);
       Pack<W, kHeld> out;
 #pragma unroll
       for (int j = 0; j < kHeld; ++j)

@@ -38,6 +38,7 @@ __device__ inline void store_some(T* p, i64 left, const Pack<T, kHeld>& pack) {
 struct Divisor {
   static constexpr float kLeast = 0x1p-90f;
   float s, y;
+  Divisor() = default;
   __device__ explicit Divisor(float s) : s(s), y(1 / s) {}
   template <int n>
   __device__ void divide(float (&w)[n]) const {

@@ -55,16 +55,8 @@ void BlockQuant::start(Backend& backend) const {
 
 void BlockQuant::take_best(Backend& backend) const { backend.copy(learned, best); }
 
-// Two at a time: a small one alone does not fill a GPU.
 void BlockQuant::quantize(Backend& backend, const Executor& executor) const {
-  std::vector<size_t> all;
-  each([&](size_t i) { all.push_back(i); });
-  const auto from = [&](size_t first) {
-    for (size_t n = first; n < all.size(); n += 2) backend.qdq(executor.wq(all[n]), tensors[all[n]], specs[all[n]]);
-  };
-  backend.aside([&] { from(1); });
-  from(0);
-  backend.rejoin();
+  each([&](size_t i) { backend.qdq(executor.wq(i), tensors[i], specs[i]); });
 }
 
 TuningState place_state(Arena& arena, const TuneOptions& options) {

@@ -62,7 +62,7 @@ inline T lane_sum(i64 n, F term) {
   for (; i + kLanes <= n; i += kLanes)
     for (int l = 0; l < kLanes; ++l) lane[l] += term(i + l);
   for (int l = 0; i + l < n; ++l) lane[l] += term(i + l);
-  return lanes_total<kLanes>(lane);
+  return lanes_total(lane);
 }
 
 // The same in thirty-two lanes, for terms that come piece by piece: all pieces but the last are multiples of that long. Up to 32
@@ -77,7 +77,7 @@ struct RunningSum {
       for (int l = 0; l < kWide; ++l) lane[l] += term[i + l];
     for (int l = 0; i + l < n; ++l) lane[l] += term[i + l];
   }
-  T total() { return lanes_total<kWide>(lane); }
+  T total() { return lanes_total(lane); }
 };
 
 // max(first, term(i)); NaN is passed over.

@@ -10,12 +10,14 @@
 namespace signround::cuda {
 
 CudaBackend::CudaBackend(int device, Precision precision, bool graph)
-    : activation_(precision == Precision::bf16 ? DType::bf16 : DType::f32), graph_(graph) {
+    : activation_(precision == Precision::f32 ? DType::f32 : DType::bf16), fp8_(precision == Precision::fp8), graph_(graph) {
   cudaDeviceProp properties;
   cuda_check(cudaSetDevice(device), "cudaSetDevice");
   cuda_check(cudaGetDeviceProperties(&properties, device), "cudaGetDeviceProperties");
   check(precision == Precision::f32 || properties.major >= 8, ErrorKind::bad_input, properties.name,
         " has no bf16 matrix products: use --precision fp32");
+  check(!fp8_ || properties.major == 9, ErrorKind::bad_input, properties.name,
+        " has no fp8 products with a scale a tile: use --precision bf16");
   name_ = cat("cuda ", properties.name);
   cuda_check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreate");
   cuda_check(cudaStreamCreateWithFlags(&side_, cudaStreamNonBlocking), "cudaStreamCreate");
@@ -30,6 +32,8 @@ CudaBackend::CudaBackend(int device, Precision precision, bool graph)
   loss_parts_ = static_cast<double*>(allocate(kLossParts * static_cast<i64>(sizeof(double)), "partial sums"));
   cuda_check(cudaMemsetAsync(faults_, 0xFF, static_cast<size_t>(fault_bytes), stream_), "cudaMemset");
   products_ = std::make_unique<Products>(*this, device, properties.name, stream_);
+  check(!fp8_ || products_->multiply_fp8(), ErrorKind::bad_input,
+        "--precision fp8 needs the cuBLASLt of CUDA 12.9 or later: use --precision bf16");
 }
 
 CudaBackend::~CudaBackend() {

@@ -15,7 +15,8 @@ namespace signround::cuda {
 class CudaBackend final : public Backend {
  public:
   // precision f32: activations are float, for checking; bf16: activations, their gradients and the factors of products are
-  // bf16, sums f32. graph: repeat() records its body; without, it launches every kernel every time, for debugging.
+  // bf16, sums f32; fp8: as bf16, but the large products of a linear's backward (fp8.cu). graph: repeat() records its body;
+  // without, it launches every kernel every time, for debugging.
   CudaBackend(int device, Precision precision, bool graph);
   ~CudaBackend() override;
   CudaBackend(const CudaBackend&) = delete;
@@ -50,6 +51,8 @@ class CudaBackend final : public Backend {
   void linear(Tensor y, Tensor x, Tensor w, Tensor b, Tensor a) override;
   void linear_bwd_x(Tensor dx, Acc acc, Tensor dy, Tensor w) override;
   void linear_bwd_w(Tensor dw, Acc acc, Tensor dy, Tensor x) override;
+  void linear_bwd(Tensor dx, Acc acc_x, Tensor dw, Acc acc_w, Tensor dy, Tensor x, Tensor w, Tensor scratch) override;
+  i64 linear_scratch(const LinearShape& shape) const override;
   void rope(Tensor y, Tensor x, Tensor table, const RopeShape& shape) override;
   void rope_bwd(Tensor dx, Acc acc, Tensor dy, Tensor table, const RopeShape& shape) override;
   void attention(Tensor o, Tensor lse, Tensor q, Tensor k, Tensor v, const AttentionShape& shape) override;
@@ -119,7 +122,7 @@ class CudaBackend final : public Backend {
 
   std::string name_;
   DType activation_;
-  bool graph_;
+  bool fp8_, graph_;
   i64 in_use_ = 0, peak_ = 0;
   Pinned pinned_;
   cudaStream_t stream_ = nullptr, side_ = nullptr;

@@ -27,8 +27,12 @@ i64 workspace_bytes(int device) {  // what NVIDIA advises
 }
 
 cudaDataType_t type_of(DType d) {
-  check(d == DType::f32 || d == DType::bf16, ErrorKind::bug, "no matrix product of elements of type ", name_of(d));
-  return d == DType::f32 ? CUDA_R_32F : CUDA_R_16BF;
+  switch (d) {
+    case DType::f32: return CUDA_R_32F;
+    case DType::bf16: return CUDA_R_16BF;
+    case DType::f8_e4m3: return CUDA_R_8F_E4M3;
+    default: fail(ErrorKind::bug, "no matrix product of elements of type ", name_of(d));
+  }
 }
 
 // The largest power of two, at most 256, that divides all addresses.
@@ -120,6 +124,13 @@ Products::Plan Products::make_plan(const Key& key) const {
   set(CUBLASLT_MATMUL_DESC_TRANSA, b_flipped ? CUBLAS_OP_T : CUBLAS_OP_N);
   set(CUBLASLT_MATMUL_DESC_TRANSB, a_flipped ? CUBLAS_OP_T : CUBLAS_OP_N);
   if (bias) set(CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);
+  if (factor == DType::f8_e4m3) {
+    set(CUBLASLT_MATMUL_DESC_A_SCALE_MODE, i32{CUBLASLT_MATMUL_MATRIX_SCALE_VEC128_32F});
+    set(CUBLASLT_MATMUL_DESC_B_SCALE_MODE, i32{CUBLASLT_MATMUL_MATRIX_SCALE_BLK128x128_32F});
+    const void* any = workspace_.data();  // run() names the scales; without some there are no proposals
+    set(CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, any);
+    set(CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, any);
+  }
 
   cublasLtMatmulPreference_t preference;
   require(lt_.preference_create(&preference), key);
@@ -237,7 +248,12 @@ void Products::run(const Product& p) {
   auto found = plans_.find(key);
   if (found == plans_.end()) found = plans_.emplace(key, make_plan(key)).first;
   Plan& plan = found->second;
-  if (p.bias) require(lt_.desc_set(plan.desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &p.bias.data, sizeof p.bias.data), key);
+  const auto point = [&](cublasLtMatmulDescAttributes_t attribute, const Tensor& t) {
+    if (t) require(lt_.desc_set(plan.desc, attribute, &t.data, sizeof t.data), key);
+  };
+  point(CUBLASLT_MATMUL_DESC_BIAS_POINTER, p.bias);
+  point(CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, p.b_scale);  // cuBLASLt's A is our b
+  point(CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, p.a_scale);
   if (plan.proposals.size() > 1) {
     if (!p.adds_to_itself() && !recording()) choose(key, plan, p);
     else settle(key, plan, 0);  // to measure would add again and again, or never run
@@ -269,8 +285,6 @@ class Converted {
   cudaStream_t stream_;
   void* memory_ = nullptr;
 };
-
-Tensor prior_of(Tensor out, Acc acc) { return acc == Acc::add ? out : Tensor{}; }
 
 }  // namespace
 

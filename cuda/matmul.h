@@ -13,12 +13,20 @@ namespace signround::cuda {
 
 // out [m, n] = a [m, k] b [k, n] (+ bias [n]) (+ plus [m, n]), row-major; a flipped factor lies in memory as its transpose. a and
 // b have one type, f32 or bf16; out that or f32. The bias and plus have the type of out; plus may be out itself.
+// Or a and b are e4m3, b flipped, out bf16 or f32: then a has a scale for every tile, f32 [ceil(m/128), tile_pitch(k)], and b for
+// every 128 neighbours along k, f32 [ceil(k/128), n].
 struct Product {
-  Tensor out, a, b, bias = {}, plus = {};
+  Tensor out, a, b, bias = {}, plus = {}, a_scale = {}, b_scale = {};
   bool a_flipped = false, b_flipped = false;
   i64 m = 0, n = 0, k = 0;
   bool adds_to_itself() const { return plus.data == out.data; }
 };
+
+inline Tensor prior_of(Tensor out, Acc acc) { return acc == Acc::add ? out : Tensor{}; }  // as Product::plus
+
+inline constexpr i64 kTile = 128;
+// Scales from one row of tiles to the next: cuBLASLt wants a multiple of four.
+constexpr i64 tile_pitch(i64 k) { return (k + 4 * kTile - 1) / (4 * kTile) * 4; }
 
 class Products {
  public:
@@ -30,6 +38,7 @@ class Products {
   // The first product of its kind, if it is large and nobody has met it before on this machine, is measured: the host waits.
   // While the stream is being recorded, and where the result is added to, nothing is measured: the first proposal is settled on.
   void run(const Product& product);
+  bool multiply_fp8() const { return lt_.version() >= 120900; }
 
  private:
   struct Algorithm {  // nvcc 13.0 does not survive a vector of a struct without a name

@@ -26,6 +26,18 @@ inline bool absent() {
   return !why.empty();
 }
 
+// Whether the GPU cannot multiply in fp8; then the test case counts as skipped. Any other failure is thrown on.
+inline bool no_fp8() {
+  try {
+    make_backend("cuda", Precision::fp8);
+  } catch (const Error& e) {
+    if (e.kind != ErrorKind::bad_input) throw;
+    skip(e.what());
+    return true;
+  }
+  return false;
+}
+
 class Lab {
  public:
   Backend& backend;

@@ -11,18 +11,25 @@ using namespace signround;
 
 namespace {
 
-// A small block of the Llama kind, tuned for 20 steps; the losses of the steps, then v of every quantized weight.
-std::vector<double> tune(Backend& backend, i64 accumulate, bool experts = false) {
-  constexpr i64 hidden = 128, ffn = 192, tokens = 40, samples = 8, batch = 4;
+struct Sizes {
+  i64 hidden = 128, ffn = 192, heads = 2, kv_heads = 1, tokens = 40;
+};
+
+// A block of the Llama kind, tuned for 20 steps; the losses of the steps, then v of every quantized weight.
+std::vector<double> tune(Backend& backend, i64 accumulate, bool experts = false, const Sizes& sizes = {}) {
+  constexpr i64 samples = 8, batch = 4;
+  const auto [hidden, ffn, heads, kv_heads, tokens] = sizes;
   RopeTable table;
   for (int i = 0; i < 32; ++i) table.inv_freq.push_back(std::pow(10000.0, -i / 32.0));
   Builder block("");
   const int x = block.input(hidden);
   const int h = block.rms(x, "norm1", 1e-5f);
-  const RopeShape rope{.heads = 2, .head_dim = 64, .rotary_dim = 64}, rope_k{.heads = 1, .head_dim = 64, .rotary_dim = 64};
-  const int q = block.rope(block.linear(h, "q", hidden), table, rope), k = block.rope(block.linear(h, "k", 64), table, rope_k);
-  const int v = block.linear(h, "v", 64);
-  const int attended = block.attention(q, k, v, {.heads = 2, .kv_heads = 1, .head_dim = 64, .scale = 0.125f});
+  const i64 kv = 64 * kv_heads;
+  const RopeShape rope{.heads = heads, .head_dim = 64, .rotary_dim = 64};
+  const RopeShape rope_k{.heads = kv_heads, .head_dim = 64, .rotary_dim = 64};
+  const int q = block.rope(block.linear(h, "q", hidden), table, rope), k = block.rope(block.linear(h, "k", kv), table, rope_k);
+  const int v = block.linear(h, "v", kv);
+  const int attended = block.attention(q, k, v, {.heads = heads, .kv_heads = kv_heads, .head_dim = 64, .scale = 0.125f});
   const int mid = block.add(x, block.linear(attended, "o", hidden));
   const int n = block.rms(mid, "norm2", 1e-5f);
   const int up = block.glu(block.linear(n, "gate", ffn), block.linear(n, "up", ffn), Activation::silu);
@@ -40,6 +47,7 @@ std::vector<double> tune(Backend& backend, i64 accumulate, bool experts = false)
   PlanOptions options;
   options.batch = batch, options.tokens = tokens, options.tuning = true, options.activation = backend.activation_type();
   options.keep_weight_grads = accumulate > 1;
+  options.linear_scratch = [&](const Backend::LinearShape& shape) { return backend.linear_scratch(shape); };
   std::vector<QuantSpec> specs;
   Lab lab(backend, DType::bf16);
   std::vector<Tensor> weights;
@@ -105,6 +113,19 @@ TEST_CASE("cuda: a block's tuning follows the CPU's, and repeats itself to the b
       for (size_t step = 0; step < 20; ++step) CHECK(got[step] == doctest::Approx(want[step]).epsilon(0.01));
       CHECK(got[19] < got[0]);
     }
+  }
+}
+
+TEST_CASE("cuda: tuning with gradients in fp8 follows that in bf16") {
+  if (absent() || no_fp8()) return;
+  const Sizes wide{.hidden = 2560, .ffn = 2560, .heads = 40, .kv_heads = 8, .tokens = 640};
+  for (i64 accumulate : {1, 2}) {
+    const std::unique_ptr<Backend> bf16 = make_backend("cuda", Precision::bf16), fp8 = make_backend("cuda", Precision::fp8);
+    const std::vector<double> want = tune(*bf16, accumulate, false, wide), got = tune(*fp8, accumulate, false, wide);
+    CHECK(got == tune(*fp8, accumulate, false, wide));
+    CHECK(got != want);
+    for (size_t step = 0; step < 20; ++step) CHECK(got[step] == doctest::Approx(want[step]).epsilon(0.01));
+    CHECK(got[19] < got[0]);
   }
 }
 

@@ -9,7 +9,7 @@ static_assert(kThreadsFlag.most == kMaxThreads);
 std::optional<Precision> precision_of(const Arguments& args) {
   const std::string name = args.text("--precision");
   if (name == "auto") return std::nullopt;
-  return name == "bf16" ? Precision::bf16 : Precision::f32;
+  return name == "fp8" ? Precision::fp8 : name == "bf16" ? Precision::bf16 : Precision::f32;
 }
 
 Memory memory_of(const Arguments& args) {

@@ -20,8 +20,10 @@ Executor::Executor(Backend& backend, const Program& program, const Plan& plan, v
     dw_.push_back(at(plan.dw[i], plan.options.weight_grad, ref.rows, ref.cols));
   }
   for (size_t s = 0; s < program.steps.size(); ++s) {
+    const Step& step = program.steps[s];
     const DType statistic = plan.type_of({SlotKind::statistic, 1, {}});
-    scratch_.push_back(at(plan.scratch[s], statistic, plan.rows(), program.steps[s].args.attention.heads));
+    if (step.op == Op::attention) scratch_.push_back(at(plan.scratch[s], statistic, plan.rows(), step.args.attention.heads));
+    else scratch_.push_back(at(plan.scratch[s], DType::u8, 1, plan.scratch_bytes(s)));
   }
   forget_counts();
 }
@@ -123,8 +125,8 @@ void Executor::backward_step(size_t index, Acc dw_acc) const {
     case Op::rms: return backend_.rms_bwd(d(0), p.acc[0], dy, x, w, stat, a.plus);
     case Op::layer_norm: return backend_.layer_norm_bwd(d(0), p.acc[0], dy, x, w, stat);
     case Op::linear:
-      if (p.grad_weight) backend_.linear_bwd_w(dw_[static_cast<size_t>(s.weight)], dw_acc, dy, x);
-      if (p.grad_in[0]) backend_.linear_bwd_x(d(0), p.acc[0], dy, w);
+      backend_.linear_bwd(d(0), p.acc[0], p.grad_weight ? dw_[static_cast<size_t>(s.weight)] : Tensor{}, dw_acc, dy, x, w,
+                          scratch_[index]);
       if (p.grad_in[1] && !p.handed_on[1]) backend_.add_bwd(d(1), p.acc[1], dy);
       return;
     case Op::rope:

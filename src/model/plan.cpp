@@ -163,9 +163,15 @@ void find_lifetimes(const Program& program, Plan& plan, const Moments& at) {
       plan.dw[w] = add_placement(plan, "d " + ref.name, size * bytes_of(plan.options.weight_grad), keep ? 0 : at.backward(s),
                                  keep ? at.end() : at.backward(s));
     }
-    if (step.op == Op::attention)
-      plan.scratch[s] = add_placement(plan, "delta", slot_bytes({SlotKind::statistic, step.args.attention.heads, {}}),
-                                      at.backward(s), at.backward(s));
+    const auto scratch = [&](std::string name, i64 bytes) {
+      if (bytes > 0) plan.scratch[s] = add_placement(plan, std::move(name), bytes, at.backward(s), at.backward(s));
+    };
+    if (step.op == Op::attention) scratch("delta", slot_bytes({SlotKind::statistic, step.args.attention.heads, {}}));
+    if (step.op == Op::linear && plan.options.linear_scratch) {
+      const WeightRef& ref = program.weights[static_cast<size_t>(step.weight)];
+      const i64 rows = plan.rows_of(program.slots[static_cast<size_t>(step.out[0])]);
+      scratch("factors of " + step.name, plan.options.linear_scratch({rows, ref.rows, ref.cols, p.grad_in[0], p.grad_weight}));
+    }
   }
 }
 

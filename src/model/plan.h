@@ -1,6 +1,8 @@
 // Everything tedious about running a Program, derived once: which gradients exist, where they are set and where added to, what
 // the forward must keep for the backward, and where every tensor lies in one arena.
 #pragma once
+#include <functional>
+
 #include "model/program.h"
 
 namespace signround {
@@ -35,6 +37,8 @@ struct PlanOptions {
   bool keep_weight_grads = false;   // dw outlives its step: gradients are summed over micro-batches
   DType activation = DType::f32;
   DType weight_grad = DType::f32;
+  // Bytes that the backward of a linear wants beside its tensors. Empty: none.
+  std::function<i64(const Backend::LinearShape&)> linear_scratch = {};
 };
 
 // Moments: 0 input arrives; 1..S forward of step s-1; S+1 loss; S+2..2S+1 backward of steps S-1..0.
@@ -42,13 +46,16 @@ struct Plan {
   PlanOptions options;
   std::vector<StepPlan> steps;       // as Program::steps
   std::vector<SlotPlan> slots;       // as Program::slots
-  std::vector<int> wq, dw, scratch;  // placements: by weight, by weight, by step (attention's delta)
+  std::vector<int> wq, dw, scratch;  // placements: by weight, by weight, by step (attention's delta, a linear's factors)
   std::vector<Placement> placements;
   i64 bytes = 0;  // of the arena
 
   i64 rows() const { return options.batch * options.tokens; }
   i64 rows_of(const Slot& s) const { return s.per_token > 0 ? rows() * s.per_token : 1; }
   DType type_of(const Slot& s) const;
+  i64 scratch_bytes(size_t step) const {
+    return scratch[step] < 0 ? 0 : placements[static_cast<size_t>(scratch[step])].bytes;
+  }
 };
 
 Plan make_plan(const Program& program, const PlanOptions& options);

@@ -8,6 +8,7 @@ Stage::Stage(Arena& arena, Backend& backend, const WeightSource& source, Program
              const std::vector<QuantSpec>& specs)
     : backend_(backend), source_(source), program_(std::move(program)) {
   options.activation = backend.activation_type();
+  options.linear_scratch = [&backend](const Backend::LinearShape& shape) { return backend.linear_scratch(shape); };
   for (size_t i = 0; i < program_.weights.size(); ++i) {
     const WeightRef& ref = program_.weights[i];
     const DType type = source.weight_type(program_.prefix + ref.name);

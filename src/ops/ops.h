@@ -112,6 +112,18 @@ struct Backend : Allocator {
   virtual void linear(Tensor y, Tensor x, Tensor w, Tensor b, Tensor a) = 0;
   virtual void linear_bwd_x(Tensor dx, Acc acc, Tensor dy, Tensor w) = 0;
   virtual void linear_bwd_w(Tensor dw, Acc acc, Tensor dy, Tensor x) = 0;
+  // Both, dw first. A device that multiplies them in another precision converts their factors in scratch: u8, of the bytes that
+  // linear_scratch() names for the shape and the gradients wanted; empty where that is 0.
+  virtual void linear_bwd(Tensor dx, Acc acc_x, Tensor dw, Acc acc_w, Tensor dy, Tensor x, Tensor w, Tensor scratch) {
+    static_cast<void>(scratch);
+    linear_bwd_w(dw, acc_w, dy, x);
+    linear_bwd_x(dx, acc_x, dy, w);
+  }
+  struct LinearShape {
+    i64 rows, out, in;  // N, O, I
+    bool dx, dw;
+  };
+  virtual i64 linear_scratch(const LinearShape&) const { return 0; }
 
   // ---- rotary position.   (y_i, y_j) = (x_i cos - x_j sin, x_j cos + x_i sin) for each pair of a head; position = row % T.
   //   table[T, rotary_dim] f32: cos of the pairs, then sin. Keeps nothing.

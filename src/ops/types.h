@@ -8,7 +8,9 @@ namespace signround {
 
 enum class Acc : u8 { set, add };  // out = result, or out += result
 enum class Activation : u8 { silu, gelu_tanh, gelu, relu };  // gelu: x Phi(x), gelu_tanh its usual approximation
-enum class Precision : u8 { f32, bf16 };  // of the factors of matrix products; sums are always f32
+// Of the factors of matrix products; sums are always f32. fp8: bf16, but for the large products of a backward, whose factors are
+// e4m3 with a scale for every 128 numbers or tile of 128 x 128.
+enum class Precision : u8 { f32, bf16, fp8 };
 
 // q [B*T, H*d], k and v [B*T, K*d], heads side by side; query head h reads KV head h / (H/K).
 struct AttentionShape {

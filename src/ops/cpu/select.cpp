@@ -43,6 +43,7 @@ std::vector<std::string_view> supported_isas() {
 }
 
 std::unique_ptr<Backend> make_cpu_backend(Precision precision, std::string_view isa) {
+  check(precision != Precision::fp8, ErrorKind::usage, "--precision fp8: processors have no such products; use --precision bf16");
   const char* asked = std::getenv("SIGNROUND_ISA");
   if (isa.empty()) isa = asked && *asked ? std::string_view(asked) : supported_isas().back();
   for (const Isa& i : isas())

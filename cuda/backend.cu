@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <future>
 
 #include "ops/cpu/host_memory.h"
 #include "ops/devices.h"
@@ -290,7 +291,11 @@ void CudaBackend::repeat(i64 times, const std::function<void()>& body, const std
 namespace signround {
 
 std::string cuda_absence() {
-  int devices = 0;
+  // The library takes as long to load as the driver to start: both at once, where there is a driver.
+  int driver = 0, devices = 0;
+  std::future<void> loading;
+  if (cudaDriverGetVersion(&driver) == cudaSuccess && driver > 0)
+    loading = std::async(std::launch::async, [] { cuda::cublaslt(); });
   const cudaError_t status = cudaGetDeviceCount(&devices);
   if (status != cudaSuccess) {
     cudaGetLastError();

@@ -32,7 +32,7 @@ std::string digest_of(const Samples& samples) {
 
 class Run {
  public:
-  // reads: the calibration text is read from the start, while the device wakes up.
+  // reads: the calibration text and the table of embeddings are read from the start, while the device wakes up.
   Run(const QuantizeOptions& options, const QuantizeObserver& observer, bool reads)
       : options_(options),
         observer_(observer),
@@ -40,6 +40,7 @@ class Run {
         layers_(plan_layers(model_, options)),
         samples_(reads && options.iters > 0 ? std::async(std::launch::async, [this] { return read_samples(); })
                                             : std::future<Samples>{}),
+        weights_(model_, reads && options.iters > 0 ? std::optional(model_.family().embedding(model_.config())) : std::nullopt),
         backend_(make_backend(options.device, options.precision, options.graph)),
         random_(options.seed) {
     tune_ = {.steps = options.iters, .batch = options.batch_size, .accumulate = options.accumulate, .tokens = options.seqlen};
@@ -102,7 +103,7 @@ class Run {
     PlanOptions plan;
     plan.batch = tune_.batch;
     plan.tokens = tune_.tokens;
-    return Stage(arena, *backend_, model_, model_.family().embedding(model_.config()), plan);
+    return Stage(arena, *backend_, weights_, model_.family().embedding(model_.config()), plan);
   }
 
   const QuantizeOptions& options_;
@@ -111,8 +112,8 @@ class Run {
   Model model_;
   LayerPlan layers_;
   std::future<Samples> samples_;
+  ReadAhead weights_;
   std::unique_ptr<Backend> backend_;
-  ReadAhead weights_{model_};
   PythonRandom random_;
   TuneOptions tune_;
   std::vector<std::unique_ptr<ModelWriter>> writers_;

@@ -1,7 +1,9 @@
-// The weights of the block that comes next, read and checked by a thread while the present one is tuned.
+// The weights of the block that comes next, read and checked by a thread while the present one is tuned; those of the first thing
+// to run while the device wakes up.
 #pragma once
 #include <future>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -11,7 +13,9 @@ namespace signround {
 
 class ReadAhead final : public WeightSource {
  public:
-  explicit ReadAhead(const WeightSource& source) : source_(source) {}
+  ReadAhead(const WeightSource& source, const std::optional<Program>& first) : source_(source) {
+    if (first) begin(*first);
+  }
 
   // Begins to read all weights of the program: what was read for an earlier one must be taken. One block's weights are held in
   // host memory at the most. NaN and infinity are refused.

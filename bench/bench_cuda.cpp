@@ -59,6 +59,7 @@ int main() {
   state.lr = state.minmax_lr = state.loss = view(bench.make(DType::f32, 1, 1).data, DType::f32, 1);
   state.best = view(bench.make(DType::f32, 1, 1).data, DType::f32, 1);
   state.counters = view(bench.make(DType::i32, 1, 4).data, DType::i32, 4);
+  state.accumulate = i64{1} << 30;  // the first step never ends
   b.fill(state.order, 0), b.fill(state.counters, 0), b.fill(state.lr, 1e-3f), b.fill(q.lo, 1), b.fill(q.hi, 1);
   const double weights = static_cast<double>(q.w.size());
   b.group_range(q.wmin, q.wmax, q.w, spec);

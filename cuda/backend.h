@@ -88,10 +88,7 @@ class CudaBackend final : public Backend {
   void column_squares(Tensor h, Tensor x) override;
   void qdq_codes(const GridTensors& grid, const QdqTensors& q, const QuantSpec& spec) override;
   void gather(Tensor y, Tensor cache, i64 tokens, const TuningState& state) override;
-  void next_micro(const TuningState& state) override;
-  void judge(const TuningState& state) override;
   void keep_if_best(Tensor dst, Tensor src, const TuningState& state) override;
-  void next_step(const TuningState& state) override;
 
  private:
   // f(T{}) for the type of activations.

@@ -114,7 +114,7 @@ __global__ void __launch_bounds__(kStepBlock, 5)
 
   read(begin, true);
   Range<float> range = place.exists() ? Ranges{wmin, wmax, lo, hi}.of(place.group) : Range<float>{};
-  const i32 step = rates.counters[1];
+  const i32 step = rates.now->step;
   if (step < 0 || step >= rates.steps) {
     if (global_thread() == 0) report(faults, Fault::step, rates.steps, step);
     return;
@@ -276,7 +276,7 @@ void CudaBackend::qdq_step(Tensor wq, const QdqTensors& q, Tensor dwq, const Qua
   fits_qdq(q, spec);
   fits(dwq.size() == q.w.size() && wq.size() == q.w.size() && wq.dtype == q.w.dtype &&
            state.lr.size() == state.minmax_lr.size(), "qdq_step");
-  const Rates rates{state.lr.as<float>(), state.minmax_lr.as<float>(), state.counters.as<i32>(), state.lr.size()};
+  const Rates rates{state.lr.as<float>(), state.minmax_lr.as<float>(), state.now(), state.lr.size()};
   if (spec.two_levels()) {
     qdq_step_two_levels(q, dwq, spec, rates, most, faults_, stream_);
     return qdq_two_levels(wq, q, spec, stream_);

@@ -76,7 +76,7 @@ __device__ inline float team_total(float (&lanes)[kHeld]) {
 
 struct Rates {
   const float *lr, *minmax_lr;  // [steps]
-  const i32* counters;
+  const Counters* now;
   i64 steps;
 };
 

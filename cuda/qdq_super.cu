@@ -110,7 +110,7 @@ template <int per, bool whole, class W, class G>
 __global__ void step_kernel(float* __restrict__ v, float* lo, float* hi, const W* __restrict__ w, const G* __restrict__ dwq,
                             const float* wmin, const float* wmax, i64 supers, QuantSpec spec, Rates rates, float most,
                             Faults* faults) {
-  const i32 step = rates.counters[1];
+  const i32 step = rates.now->step;
   if (step < 0 || step >= rates.steps) {
     if (global_thread() == 0) report(faults, Fault::step, rates.steps, step);
     return;

@@ -147,10 +147,12 @@ void time_groups(Backend& backend, const Program& program, const BlockWork& work
     });
   });
   const Tensor out = executor.output();
-  groups.time("loss", 0, 3.0 * static_cast<double>(out.bytes()),
-              [&] { backend.mse(executor.output_grad(), out, out, tokens, true, work.state()); });
   groups.time("gather", 0, 2.0 * static_cast<double>(out.bytes()),
               [&] { backend.gather(executor.input(), inputs, tokens, work.state()); });
+  TuningState endless = work.state();  // a step that takes any number of losses
+  endless.accumulate = i64{1} << 30;
+  groups.time("loss", 0, 3.0 * static_cast<double>(out.bytes()),
+              [&] { backend.mse(executor.output_grad(), out, out, tokens, true, endless); });
 }
 
 }  // namespace

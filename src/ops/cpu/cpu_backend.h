@@ -245,8 +245,7 @@ class CpuBackend final : public CpuDevice<T> {
   // ---- losses
   void mse(Tensor dy, Tensor y, Tensor target, i64 tokens, bool skip_last, const TuningState& state) override {
     fits(dy.size() == y.size() && y.size() == target.size() && tokens > 0 && y.rows() % tokens == 0, "mse");
-    T& loss = at_step<T>(state.loss, state);
-    SIGNROUND_ISA::mse(dy.as<T>(), y.as<T>(), target.as<T>(), loss, y.rows(), y.cols(), tokens, skip_last);
+    add_loss(SIGNROUND_ISA::mse(dy.as<T>(), y.as<T>(), target.as<T>(), y.rows(), y.cols(), tokens, skip_last), state);
   }
   void cross_entropy(Tensor nll, Tensor logits, Tensor target) override {
     fits(nll.size() == logits.rows() && target.size() == logits.rows(), "cross_entropy");
@@ -304,12 +303,9 @@ class CpuBackend final : public CpuDevice<T> {
       SIGNROUND_ISA::gather(y.as<T>(), from, y.rows(), y.cols(), tokens, cache.rows(), state);
     });
   }
-  void next_micro(const TuningState& state) override { SIGNROUND_ISA::next_micro(state); }
-  void judge(const TuningState& state) override { SIGNROUND_ISA::judge<T>(state); }
   void keep_if_best(Tensor dst, Tensor src, const TuningState& state) override {
-    if (counters(state).is_best) this->copy(dst, src);
+    if (state.now()->is_best) this->copy(dst, src);
   }
-  void next_step(const TuningState& state) override { SIGNROUND_ISA::next_step(state); }
 
  private:
   static T* wanted(Tensor gradient) { return gradient ? gradient.as<T>() : nullptr; }

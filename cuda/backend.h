@@ -82,8 +82,7 @@ class CudaBackend final : public Backend {
   void cross_entropy_bwd(Tensor dlogits, Tensor logits, Tensor target) override;
   void group_range(Tensor wmin, Tensor wmax, Tensor w, const QuantSpec& spec) override;
   void qdq(Tensor wq, const QdqTensors& q, const QuantSpec& spec) override;
-  void qdq_step(Tensor wq, const QdqTensors& q, Tensor dwq, const QuantSpec& spec, const TuningState& state,
-                float most) override;
+  void qdq_step(std::span<const QdqStep> weights, const TuningState& state) override;
   void search_factors(const QdqTensors& q, Tensor h, const QuantSpec& spec) override;
   void column_squares(Tensor h, Tensor x) override;
   void qdq_codes(const GridTensors& grid, const QdqTensors& q, const QuantSpec& spec) override;

@@ -232,7 +232,8 @@ std::vector<std::byte> quantize_bytes(Backend& b, W, i64 rows, i64 cols, const Q
     b.download(all.data() + all.size() - t.bytes(), t);
   };
   for (int round = 0; round < 3; ++round) {
-    b.qdq_step(wq, q, dwq, spec, state, searched ? 2 : 1);
+    const QdqStep one{wq, q, dwq, spec, searched ? 2.0f : 1.0f};
+    b.qdq_step({&one, 1}, state);
     std::vector<std::byte> stepped(static_cast<size_t>(wq.bytes())), again = stepped;
     b.download(stepped.data(), wq);
     b.qdq(wq, q, spec);

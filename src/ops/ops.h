@@ -9,6 +9,7 @@
 // Numerics: sums are accumulated in f32 (f64 where T is f64) in an order that depends neither on threads nor on the run.
 #pragma once
 #include <functional>
+#include <span>
 #include <string>
 
 #include "base/memory.h"
@@ -54,6 +55,15 @@ inline bool fits_grid(const GridTensors& g, Tensor w, const QuantSpec& s) {
          fits(g.zero, DType::u8, groups, true) && fits(g.factor, DType::i8, groups, s.two_levels()) &&
          fits(g.offset, DType::f16, scales, s.two_levels() && !s.symmetric);
 }
+
+// A weight's part of a step.
+struct QdqStep {
+  Tensor wq;  // [O,I] as w
+  QdqTensors q;
+  Tensor dwq;  // [O,I] f32, or the backend's activation type
+  QuantSpec spec;
+  float most = 1;  // what lo and hi may grow to
+};
 
 // Where the tuning loop is.
 struct Counters {
@@ -208,9 +218,9 @@ struct Backend : Allocator {
   virtual void group_range(Tensor wmin, Tensor wmax, Tensor w, const QuantSpec& spec) = 0;
   virtual void qdq(Tensor wq, const QdqTensors& q, const QuantSpec& spec) = 0;
   // Its backward fused with the optimiser:   v -= lr sign(dv),  lo, hi = clamp(. - minmax_lr sign(d.), 0, most). There is no dv.
-  // And with the next step's qdq: wq becomes that of the new v, lo, hi.
-  virtual void qdq_step(Tensor wq, const QdqTensors& q, Tensor dwq, const QuantSpec& spec, const TuningState& state,
-                        float most) = 0;
+  // And with the next step's qdq: wq becomes that of the new v, lo, hi. Several weights, so that a device can step small ones
+  // side by side.
+  virtual void qdq_step(std::span<const QdqStep> weights, const TuningState& state) = 0;
   // A better start than the whole range: lo = hi = the factor with the least sum of h_j (wq_j - w_j)^2 over the group at v = 0,
   // of those that ops/qdq_math.h lists. h [I] f32, not negative: what an error in column j costs. Scales of one level alone.
   virtual void search_factors(const QdqTensors& q, Tensor h, const QuantSpec& spec) = 0;

@@ -143,7 +143,8 @@ void time_groups(Backend& backend, const Program& program, const BlockWork& work
   });
   groups.time("quantize-dequantize, step", 0, 2 * w_bytes + dw_bytes + 8 * weights, [&] {
     quant.each([&](size_t i) {
-      backend.qdq_step(executor.wq(i), quant.tensors[i], executor.dw(i), quant.specs[i], work.state(), quant.most(i));
+      const QdqStep one = quant.step_of(i, executor);
+      backend.qdq_step({&one, 1}, work.state());
     });
   });
   const Tensor out = executor.output();

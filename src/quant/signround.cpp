@@ -53,6 +53,10 @@ void BlockQuant::start(Backend& backend) const {
   });
 }
 
+QdqStep BlockQuant::step_of(size_t weight, const Executor& executor) const {
+  return {executor.wq(weight), tensors[weight], executor.dw(weight), specs[weight], most(weight)};
+}
+
 void BlockQuant::take_best(Backend& backend) const { backend.copy(learned, best); }
 
 void BlockQuant::quantize(Backend& backend, const Executor& executor) const {
@@ -99,8 +103,9 @@ TuneResult tune_block(Backend& backend, const Executor& executor, const BlockQua
   executor.forget_counts();
   start_state(backend, state, sampler, options);
 
-  const auto update = [&](size_t w, Tensor dw) {
-    backend.qdq_step(executor.wq(w), quant.tensors[w], dw, quant.specs[w], state, quant.most(w));
+  const auto update = [&](size_t w, Tensor) {
+    const QdqStep one = quant.step_of(w, executor);
+    backend.qdq_step({&one, 1}, state);
   };
   const auto forward = [&] {
     const Tensor target = wanted ? wanted : executor.output_grad();

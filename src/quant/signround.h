@@ -46,6 +46,8 @@ struct BlockQuant {
   void start(Backend& backend) const;
   // What lo and hi may grow to.
   float most(size_t weight) const { return costs[weight] ? 2.0f : 1.0f; }
+  // What a step does to the weight once the executor has its gradient.
+  QdqStep step_of(size_t weight, const Executor& executor) const;
   // v, lo, hi = those of the best step.
   void take_best(Backend& backend) const;
   // wq of every quantized weight, into the executor's.

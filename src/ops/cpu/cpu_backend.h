@@ -269,13 +269,15 @@ class CpuBackend final : public CpuDevice<T> {
       SIGNROUND_ISA::qdq(wq.as<W>(), p, q.w.rows(), q.w.cols(), spec);
     });
   }
-  void qdq_step(Tensor wq, const QdqTensors& q, Tensor dwq, const QuantSpec& spec, const TuningState& state,
-                float most) override {
-    fits(dwq.size() == q.w.size() && wq.size() == q.w.size() && wq.dtype == q.w.dtype, "qdq_step");
-    const float lr = at_step<float>(state.lr, state), minmax_lr = at_step<float>(state.minmax_lr, state);
-    with_learned(q, spec, [&]<class W>(const Learned<T, W>& p) {
-      SIGNROUND_ISA::qdq_step(wq.as<W>(), p, dwq.as<T>(), q.w.rows(), q.w.cols(), spec, T(lr), T(minmax_lr), T(most));
-    });
+  void qdq_step(std::span<const QdqStep> weights, const TuningState& state) override {
+    const T lr = T(at_step<float>(state.lr, state)), minmax_lr = T(at_step<float>(state.minmax_lr, state));
+    for (const QdqStep& s : weights) {
+      const Tensor w = s.q.w;
+      fits(s.dwq.size() == w.size() && s.wq.size() == w.size() && s.wq.dtype == w.dtype, "qdq_step");
+      with_learned(s.q, s.spec, [&]<class W>(const Learned<T, W>& p) {
+        SIGNROUND_ISA::qdq_step(s.wq.as<W>(), p, s.dwq.as<T>(), w.rows(), w.cols(), s.spec, lr, minmax_lr, T(s.most));
+      });
+    }
   }
   void search_factors(const QdqTensors& q, Tensor h, const QuantSpec& spec) override {
     fits(h.size() == q.w.cols() && !spec.two_levels(), "search_factors");

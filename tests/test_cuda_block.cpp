@@ -12,7 +12,7 @@ using namespace signround;
 namespace {
 
 // A small block of the Llama kind, tuned for 20 steps; the losses of the steps, then v of every quantized weight.
-std::vector<double> tune(Backend& backend, i64 accumulate, bool experts = false) {
+std::vector<double> tune(Backend& backend, i64 accumulate, bool experts = false, bool at_once = false) {
   constexpr i64 hidden = 128, ffn = 192, tokens = 40, samples = 8, batch = 4;
   RopeTable table;
   for (int i = 0; i < 32; ++i) table.inv_freq.push_back(std::pow(10000.0, -i / 32.0));
@@ -39,7 +39,7 @@ std::vector<double> tune(Backend& backend, i64 accumulate, bool experts = false)
 
   PlanOptions options;
   options.batch = batch, options.tokens = tokens, options.tuning = true, options.activation = backend.activation_type();
-  options.keep_weight_grads = accumulate > 1;
+  options.keep_weight_grads = at_once || accumulate > 1;
   std::vector<QuantSpec> specs;
   Lab lab(backend, DType::bf16);
   std::vector<Tensor> weights;
@@ -92,6 +92,11 @@ std::vector<double> tune(Backend& backend, i64 accumulate, bool experts = false)
 
 }  // namespace
 
+TEST_CASE("tuning: weights that step at once, at the end of the backward, learn what they learn one by one") {
+  const std::unique_ptr<Backend> cpu = make_cpu_backend(Precision::f32);
+  for (bool experts : {false, true}) CHECK(tune(*cpu, 1, experts, true) == tune(*cpu, 1, experts));
+}
+
 TEST_CASE("cuda: a block's tuning follows the CPU's, and repeats itself to the bit, with a graph and without") {
   if (absent()) return;
   const std::unique_ptr<Backend> cpu = make_cpu_backend(Precision::f32);
@@ -102,6 +107,7 @@ TEST_CASE("cuda: a block's tuning follows the CPU's, and repeats itself to the b
       const std::vector<double> got = tune(*gpu, accumulate);
       CHECK(got == tune(*gpu, accumulate));
       CHECK(got == tune(*plain, accumulate));
+      CHECK(got == tune(*gpu, accumulate, false, true));
       for (size_t step = 0; step < 20; ++step) CHECK(got[step] == doctest::Approx(want[step]).epsilon(0.01));
       CHECK(got[19] < got[0]);
     }
@@ -117,6 +123,7 @@ TEST_CASE("cuda: a block of experts is tuned as on the CPU, and to the same bits
     const std::vector<double> got = tune(*gpu, 1, true);
     CHECK(got == tune(*gpu, 1, true));
     CHECK(got == tune(*plain, 1, true));
+    CHECK(got == tune(*gpu, 1, true, true));
     // Rounded to bf16 some tokens choose another expert.
     const double epsilon = precision == Precision::f32 ? 0.01 : 0.05;
     for (size_t step = 0; step < 20; ++step) CHECK(got[step] == doctest::Approx(want[step]).epsilon(epsilon));

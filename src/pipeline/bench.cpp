@@ -141,11 +141,10 @@ void time_groups(Backend& backend, const Program& program, const BlockWork& work
     weights += n, w_bytes += static_cast<double>(quant.tensors[i].w.bytes()),
         dw_bytes += static_cast<double>(executor.dw(i).bytes());
   });
+  const std::vector<QdqStep> steps = quant.steps(executor);
+  const size_t at_once = executor.keeps_weight_grads() ? steps.size() : 1;
   groups.time("quantize-dequantize, step", 0, 2 * w_bytes + dw_bytes + 8 * weights, [&] {
-    quant.each([&](size_t i) {
-      const QdqStep one = quant.step_of(i, executor);
-      backend.qdq_step({&one, 1}, work.state());
-    });
+    for (size_t i = 0; i < steps.size(); i += at_once) backend.qdq_step(std::span(steps).subspan(i, at_once), work.state());
   });
   const Tensor out = executor.output();
   groups.time("gather", 0, 2.0 * static_cast<double>(out.bytes()),

@@ -57,6 +57,12 @@ QdqStep BlockQuant::step_of(size_t weight, const Executor& executor) const {
   return {executor.wq(weight), tensors[weight], executor.dw(weight), specs[weight], most(weight)};
 }
 
+std::vector<QdqStep> BlockQuant::steps(const Executor& executor) const {
+  std::vector<QdqStep> all;
+  each([&](size_t w) { all.push_back(step_of(w, executor)); });
+  return all;
+}
+
 void BlockQuant::take_best(Backend& backend) const { backend.copy(learned, best); }
 
 void BlockQuant::quantize(Backend& backend, const Executor& executor) const {
@@ -103,10 +109,6 @@ TuneResult tune_block(Backend& backend, const Executor& executor, const BlockQua
   executor.forget_counts();
   start_state(backend, state, sampler, options);
 
-  const auto update = [&](size_t w, Tensor) {
-    const QdqStep one = quant.step_of(w, executor);
-    backend.qdq_step({&one, 1}, state);
-  };
   const auto forward = [&] {
     const Tensor target = wanted ? wanted : executor.output_grad();
     const auto fetch_targets = [&] { backend.gather(target, targets, options.tokens, state); };
@@ -117,16 +119,23 @@ TuneResult tune_block(Backend& backend, const Executor& executor, const BlockQua
     else fetch_targets();
     backend.mse(executor.output_grad(), executor.output(), target, options.tokens, options.skip_last, state);
   };
-  const bool whole = options.accumulate == 1;  // a weight can step as soon as its gradient is there
+  // Weights step all at once if their gradients are kept; else one by one, each before its gradient's place is taken.
+  const bool at_once = executor.keeps_weight_grads();
+  check(at_once || options.accumulate == 1, ErrorKind::bug, "gradients are summed, but the plan does not keep them");
+  const std::vector<QdqStep> weights = quant.steps(executor);
+  const auto on_dw = [&](size_t w, Tensor) {
+    if (at_once) return;
+    const QdqStep one = quant.step_of(w, executor);
+    backend.qdq_step({&one, 1}, state);
+  };
   const auto step = [&](bool learn) {
     for (i64 micro = 0; micro < options.accumulate; ++micro) {
       forward();
       const bool last = micro + 1 == options.accumulate;
       if (last) backend.keep_if_best(quant.best, quant.learned, state);  // what gave this step's loss, before it changes
-      if (learn && whole) executor.backward(Acc::set, update);
-      if (learn && !whole) executor.backward(micro == 0 ? Acc::set : Acc::add, [](size_t, Tensor) {});
+      if (learn) executor.backward(micro == 0 ? Acc::set : Acc::add, on_dw);
     }
-    if (learn && !whole) quant.each([&](size_t i) { update(i, executor.dw(i)); });
+    if (learn && at_once) backend.qdq_step(weights, state);
   };
   // What the last step would learn is never evaluated, so it only measures.
   backend.repeat(

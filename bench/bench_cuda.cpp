@@ -59,14 +59,31 @@ int main() {
   state.lr = state.minmax_lr = state.loss = view(bench.make(DType::f32, 1, 1).data, DType::f32, 1);
   state.best = view(bench.make(DType::f32, 1, 1).data, DType::f32, 1);
   state.counters = view(bench.make(DType::i32, 1, 4).data, DType::i32, 4);
+  state.accumulate = i64{1} << 30;  // the first step never ends
   b.fill(state.order, 0), b.fill(state.counters, 0), b.fill(state.lr, 1e-3f), b.fill(q.lo, 1), b.fill(q.hi, 1);
   const double weights = static_cast<double>(q.w.size());
   b.group_range(q.wmin, q.wmax, q.w, spec);
   time(bench, "group_range", "GB/s", 2 * weights, [&] { b.group_range(q.wmin, q.wmax, q.w, spec); });
   time(bench, "qdq", "GB/s", 8 * weights, [&] { b.qdq(wq, q, spec); });
-  time(bench, "qdq_step dw f32", "GB/s", 16 * weights, [&] { b.qdq_step(wq, q, dwq, spec, state, 1); });
-  const Tensor dwq_half = view(dwq.data, half, kFfn, kHidden);
-  time(bench, "qdq_step dw bf16", "GB/s", 14 * weights, [&] { b.qdq_step(wq, q, dwq_half, spec, state, 1); });
+  const QdqStep step{wq, q, dwq, spec};
+  time(bench, "qdq_step dw f32", "GB/s", 16 * weights, [&] { b.qdq_step({&step, 1}, state); });
+  QdqStep half_step = step;
+  half_step.dwq = view(dwq.data, half, kFfn, kHidden);
+  time(bench, "qdq_step dw bf16", "GB/s", 14 * weights, [&] { b.qdq_step({&half_step, 1}, state); });
+  std::vector<QdqStep> small;  // the weights of SmolLM2-135M's block
+  double small_weights = 0;
+  for (const auto& [out, in] : {std::pair<i64, i64>{576, 576}, {192, 576}, {192, 576}, {576, 576}, {1536, 576}, {1536, 576},
+                                {576, 1536}}) {
+    QdqStep& s = small.emplace_back(QdqStep{bench.make(half, out, in), {}, bench.make(half, out, in), {.bits = 4, .group = 64}});
+    s.q.w = bench.make(half, out, in), s.q.v = bench.make(DType::f32, out, in);
+    for (Tensor* t : {&s.q.wmin, &s.q.wmax, &s.q.lo, &s.q.hi}) *t = bench.make(DType::f32, out, s.spec.groups(in));
+    b.fill(s.q.lo, 1), b.fill(s.q.hi, 1), b.group_range(s.q.wmin, s.q.wmax, s.q.w, s.spec);
+    small_weights += static_cast<double>(s.q.w.size());
+  }
+  time(bench, "qdq_step of seven small, at once", "GB/s", 14 * small_weights, [&] { b.qdq_step(small, state); });
+  time(bench, "qdq_step of seven small, one by one", "GB/s", 14 * small_weights, [&] {
+    for (const QdqStep& s : small) b.qdq_step({&s, 1}, state);
+  });
   const Tensor costs = bench.make(DType::f32, 1, kHidden);
   b.fill(costs, 1);
   time(bench, "search_factors", "GB/s", 0, [&] { b.search_factors(q, costs, spec); });
@@ -77,8 +94,9 @@ int main() {
     for (Tensor* t : {&k.wmin, &k.wmax, &k.lo, &k.hi}) *t = bench.make(DType::f32, kFfn, two_levels.groups(kHidden));
     b.fill(k.lo, 1), b.fill(k.hi, 1), b.group_range(k.wmin, k.wmax, k.w, two_levels);
     time(bench, cat("qdq ", name), "GB/s", 8 * weights + ranges, [&] { b.qdq(wq, k, two_levels); });
+    const QdqStep k_step{wq, k, half_step.dwq, two_levels};
     time(bench, cat("qdq_step ", name, " dw bf16"), "GB/s", 14 * weights + 1.5 * ranges,
-               [&] { b.qdq_step(wq, k, dwq_half, two_levels, state, 1); });
+               [&] { b.qdq_step({&k_step, 1}, state); });
   }
   time(bench, "keep_if_best, no", "GB/s", 0, [&] { b.keep_if_best(dwq, q.v, state); });
 

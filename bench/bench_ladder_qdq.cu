@@ -147,7 +147,8 @@ int main() {
   const Layer layer{x.w.as<bfloat>(), dwq.as<bfloat>(), x.wmin.as<float>(), x.wmax.as<float>(), wq.as<bfloat>(),
                     x.v.as<float>(), x.lo.as<float>(), x.hi.as<float>(), dv.as<float>(), kRate, kRate};
   const auto shipped = [&] { b.qdq(wq, x, kSpec); };
-  const auto shipped_step = [&] { b.qdq_step(wq, x, dwq, kSpec, state, 1); };
+  const QdqStep step{wq, x, dwq, kSpec};
+  const auto shipped_step = [&] { b.qdq_step({&step, 1}, state); };
   constexpr i64 kCompared = i64{1} << 22;  // weights
   const auto learned = [&] {
     std::vector<float> all = ladder.read<float>(x.v, kCompared);

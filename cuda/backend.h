@@ -85,16 +85,12 @@ class CudaBackend final : public Backend {
   void cross_entropy_bwd(Tensor dlogits, Tensor logits, Tensor target) override;
   void group_range(Tensor wmin, Tensor wmax, Tensor w, const QuantSpec& spec) override;
   void qdq(Tensor wq, const QdqTensors& q, const QuantSpec& spec) override;
-  void qdq_step(Tensor wq, const QdqTensors& q, Tensor dwq, const QuantSpec& spec, const TuningState& state,
-                float most) override;
+  void qdq_step(std::span<const QdqStep> weights, const TuningState& state) override;
   void search_factors(const QdqTensors& q, Tensor h, const QuantSpec& spec) override;
   void column_squares(Tensor h, Tensor x) override;
   void qdq_codes(const GridTensors& grid, const QdqTensors& q, const QuantSpec& spec) override;
   void gather(Tensor y, Tensor cache, i64 tokens, const TuningState& state) override;
-  void next_micro(const TuningState& state) override;
-  void judge(const TuningState& state) override;
   void keep_if_best(Tensor dst, Tensor src, const TuningState& state) override;
-  void next_step(const TuningState& state) override;
 
  private:
   // f(T{}) for the type of activations.

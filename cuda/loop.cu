@@ -4,15 +4,6 @@
 namespace signround::cuda {
 namespace {
 
-// TuningState.counters by name.
-struct Counters {
-  i32 micro, step, best_step, is_best;
-};
-Counters* counters(const TuningState& state) {
-  fits(state.counters.dtype == DType::i32 && state.counters.size() == 4, "tuning counters");
-  return static_cast<Counters*>(state.counters.data);
-}
-
 // to[i] = f(from[i]) for V elements at a time, by all threads of the grid's first dimension; several reads are under way at once.
 template <int V, class To, class From>
 __device__ inline void move(To* __restrict__ to, const From* __restrict__ from, i64 n) {
@@ -50,22 +41,10 @@ __global__ void gather_kernel(T* y, const C* cache, i64 sample, i64 samples, con
   move<V>(y + blockIdx.y * sample, cache + from * sample, sample);
 }
 
-// The first of equal losses stays the best; NaN never is.
-__global__ void judge_kernel(const float* loss, i64 steps, float* best, Counters* now, Faults* faults) {
-  const i32 step = now->step;
-  if (step < 0 || step >= steps) return report(faults, Fault::step, steps, step);
-  now->is_best = loss[step] < *best;
-  if (now->is_best == 0) return;
-  *best = loss[step];
-  now->best_step = step;
-}
-
 template <int V>
 __global__ void keep_kernel(u8* to, const u8* from, i64 bytes, const Counters* now) {
   if (now->is_best != 0) move<V>(to, from, bytes);
 }
-
-__global__ void count_kernel(i32* counter) { ++*counter; }
 
 }  // namespace
 
@@ -81,21 +60,11 @@ void CudaBackend::gather(Tensor y, Tensor cache, i64 tokens, const TuningState& 
         const unsigned blocks = blocks_for(divide_up(sample, V));
         const dim3 grid(aside_ ? std::min(kBlocksAside, blocks) : blocks, static_cast<unsigned>(batch));
         gather_kernel<V><<<grid, kBlock, 0, stream_>>>(y.as<T>(), from, sample, samples, state.order.as<i32>(),
-                                                       state.order.size(), counters(state), faults_);
+                                                       state.order.size(), state.now(), faults_);
       });
     });
   });
   launched("gather");
-}
-
-void CudaBackend::next_micro(const TuningState& state) {
-  count_kernel<<<1, 1, 0, stream_>>>(&counters(state)->micro);
-  launched("next_micro");
-}
-
-void CudaBackend::judge(const TuningState& state) {
-  judge_kernel<<<1, 1, 0, stream_>>>(state.loss.as<float>(), state.loss.size(), state.best.as<float>(), counters(state), faults_);
-  launched("judge");
 }
 
 void CudaBackend::keep_if_best(Tensor dst, Tensor src, const TuningState& state) {
@@ -107,14 +76,9 @@ void CudaBackend::keep_if_best(Tensor dst, Tensor src, const TuningState& state)
   auto *to = static_cast<u8*>(dst.data);
   with_width<u8>(bytes, {to, from}, [&](auto V) {
     const unsigned blocks = std::min(kBlocks, blocks_for(divide_up(bytes, V)));
-    keep_kernel<V><<<blocks, kBlock, 0, stream_>>>(to, from, bytes, counters(state));
+    keep_kernel<V><<<blocks, kBlock, 0, stream_>>>(to, from, bytes, state.now());
   });
   launched("keep_if_best");
-}
-
-void CudaBackend::next_step(const TuningState& state) {
-  count_kernel<<<1, 1, 0, stream_>>>(&counters(state)->step);
-  launched("next_step");
 }
 
 }  // namespace signround::cuda

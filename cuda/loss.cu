@@ -28,16 +28,22 @@ __global__ void mse_kernel(T* dy, const T* y, const T* target, double* parts, i6
   if (threadIdx.x == 0) parts[blockIdx.x] = sum;
 }
 
-// loss[step] += the sum of the parts, in their order's tree, over `count` elements. One block.
-__global__ void add_loss_kernel(float* loss, const double* parts, int n, double count, const i32* counters, i64 steps,
-                                Faults* faults) {
+// loss[step] += the sum of the parts, in their order's tree, over `count` elements; and the micro-batch is over. One block. The
+// first of equal losses stays the best; NaN never is.
+__global__ void add_loss_kernel(float* loss, float* best, const double* parts, int n, double count, Counters* now, i64 steps,
+                                i64 accumulate, Faults* faults) {
   double sum = 0;
   for (int i = static_cast<int>(threadIdx.x); i < n; i += kBlock) sum += parts[i];
   sum = block_sum(sum);
   if (threadIdx.x != 0) return;
-  const i32 step = counters[1];
+  const i32 step = now->step = static_cast<i32>(now->micro / accumulate);
   if (step < 0 || step >= steps) return report(faults, Fault::step, steps, step);
-  loss[step] += static_cast<float>(sum / count);
+  if (count > 0) loss[step] += static_cast<float>(sum / count);
+  ++now->micro;
+  now->is_best = now->micro % accumulate == 0 && loss[step] < *best;
+  if (now->is_best == 0) return;
+  *best = loss[step];
+  now->best_step = step;
 }
 
 // log(sum(exp(x))) of n values, by a whole block; its largest term apart, so that nothing overflows.
@@ -103,9 +109,9 @@ void CudaBackend::mse(Tensor dy, Tensor y, Tensor target, i64 tokens, bool skip_
     });
   });
   launched("mse");
-  if (counted == 0) return;
-  add_loss_kernel<<<1, kBlock, 0, stream_>>>(state.loss.as<float>(), loss_parts_, parts, static_cast<double>(counted * cols),
-                                             state.counters.as<i32>(), state.loss.size(), faults_);
+  add_loss_kernel<<<1, kBlock, 0, stream_>>>(state.loss.as<float>(), state.best.as<float>(), loss_parts_, parts,
+                                             static_cast<double>(counted * cols), state.now(), state.loss.size(),
+                                             state.accumulate, faults_);
   launched("mse");
 }
 

@@ -25,7 +25,7 @@ Matrix matrix_of(Tensor w, const QuantSpec& spec) {
 // part in the sums of its warp.
 struct Place {
   i64 group, at, n;
-  __device__ explicit Place(const Matrix& m) : group(global_thread() / kTeam), at(0), n(0) {
+  __device__ explicit Place(const Matrix& m, i64 thread = global_thread()) : group(thread / kTeam), at(0), n(0) {
     if (group >= m.groups) return;
     const u32 row = static_cast<u32>(group) / static_cast<u32>(m.groups_per_row);
     const i64 first = (group - row * m.groups_per_row) * m.group;
@@ -76,16 +76,44 @@ __global__ void qdq_kernel(W* __restrict__ wq, const W* __restrict__ w, const fl
   store<V>(wq + at, out);
 }
 
+// The weights of a launch, each a QdqStep with types and with blocks of its own.
+template <class W, class G>
+struct StepItem {
+  W* wq;
+  float* v;
+  const W* w;
+  const G* dwq;
+  float *lo, *hi;
+  const float *wmin, *wmax;
+  Matrix m;
+  QuantSpec spec;
+  float most;
+};
+constexpr int kMostItems = 16;
+template <class W, class G>
+struct StepItems {
+  StepItem<W, G> item[kMostItems];
+  unsigned first[kMostItems + 1];  // block of each item; then the number of blocks
+};
+
 // v -= lr sign(dv),  lo, hi = clamp(. - minmax_lr sign(d.), 0, most),  and wq of the three as they are then.
 template <bool whole, class W, class G>
 __global__ void __launch_bounds__(kStepBlock, 5)
-    step_kernel(W* __restrict__ wq, float* __restrict__ v, float* lo, float* hi, const W* __restrict__ w,
-                const G* __restrict__ dwq, const float* wmin, const float* wmax, Matrix m, QuantSpec spec, Rates rates,
-                float most, Faults* faults) {
+    step_kernel(const __grid_constant__ StepItems<W, G> items, Rates rates, Faults* faults) {
+  int mine = 0;
+  while (blockIdx.x >= items.first[mine + 1]) ++mine;
+  const StepItem<W, G>& item = items.item[mine];
+  const Matrix m = item.m;
+  const QuantSpec spec = item.spec;
+  // Restricted, or stores to them would be split into single elements.
+  W* __restrict__ const wq = item.wq;
+  float* __restrict__ const v = item.v;
+  const W* __restrict__ const w = item.w;
+  const G* __restrict__ const dwq = item.dwq;
   // The reads of a stretch of kDepth packs are all under way before the first is used: stores to v in between would hold the next
   // ones up. The last stretch stays in registers, so that of groups of up to 128 weights nothing is read twice.
   constexpr int kDepth = 4;
-  const Place place(m);
+  const Place place(m, static_cast<i64>(blockIdx.x - items.first[mine]) * kStepBlock + threadIdx.x);
   const i64 begin = Place::member() * kHeld, stretch = kDepth * kLanes;
   Pack<W, kHeld> in[kDepth];
   Pack<G, kHeld> gradient[kDepth];
@@ -113,8 +141,8 @@ __global__ void __launch_bounds__(kStepBlock, 5)
   };
 
   read(begin, true);
-  Range<float> range = place.exists() ? Ranges{wmin, wmax, lo, hi}.of(place.group) : Range<float>{};
-  const i32 step = rates.counters[1];
+  Range<float> range = place.exists() ? Ranges{item.wmin, item.wmax, item.lo, item.hi}.of(place.group) : Range<float>{};
+  const i32 step = rates.now->step;
   if (step < 0 || step >= rates.steps) {
     if (global_thread() == 0) report(faults, Fault::step, rates.steps, step);
     return;
@@ -141,11 +169,11 @@ __global__ void __launch_bounds__(kStepBlock, 5)
   }
   const float s = team_total<kTeam>(sum_s), z = team_total<kTeam>(sum_z);  // in the team's first thread, which tells the others
   const std::array<float, 2> d = range_bwd(range, grid, s, z, spec);
-  range.lo = __shfl_sync(~0u, held(range.lo - minmax_lr * sign(d[0]), 0.0f, most), 0, kTeam);
-  range.hi = __shfl_sync(~0u, held(range.hi - minmax_lr * sign(d[1]), 0.0f, most), 0, kTeam);
+  range.lo = __shfl_sync(~0u, held(range.lo - minmax_lr * sign(d[0]), 0.0f, item.most), 0, kTeam);
+  range.hi = __shfl_sync(~0u, held(range.hi - minmax_lr * sign(d[1]), 0.0f, item.most), 0, kTeam);
   if (place.exists() && Place::member() == 0) {
-    lo[place.group] = range.lo;
-    hi[place.group] = range.hi;
+    item.lo[place.group] = range.lo;
+    item.hi[place.group] = range.hi;
   }
 
   grid = grid_of(range, spec), scale = Divisor(grid.scale);
@@ -240,6 +268,33 @@ void fits_qdq(const QdqTensors& q, const QuantSpec& spec) {
            q.lo.size() == groups && q.hi.size() == groups && fits_spec(spec, q.w.cols()), "qdq");
 }
 
+bool is_whole(const QdqStep& s) { return are_whole(s.q.w, s.spec, {s.wq.data, s.q.v.data, s.dwq.data}); }
+bool same_kernel(const QdqStep& a, const QdqStep& b) {
+  return !a.spec.two_levels() && !b.spec.two_levels() && a.q.w.dtype == b.q.w.dtype && a.dwq.dtype == b.dwq.dtype &&
+         is_whole(a) == is_whole(b);
+}
+
+// One launch for up to kMostItems weights of the same kernel: blocks of small ones would not fill a GPU before the last is done.
+void step_side_by_side(std::span<const QdqStep> weights, const Rates& rates, Faults* faults, cudaStream_t stream) {
+  const QdqStep& like = weights.front();
+  const auto run = [&]<class G>(const G*) {
+    with_weights(like.q.w, like.spec, {like.wq.data, like.q.v.data, like.dwq.data}, [&]<class W, class Whole>(const W*, Whole) {
+      StepItems<W, G> items{};
+      for (size_t i = 0; i < weights.size(); ++i) {
+        const auto& [wq, q, dwq, spec, most] = weights[i];
+        const Matrix m = matrix_of(q.w, spec);
+        items.item[i] = {wq.as<W>(), q.v.as<float>(), q.w.as<W>(), dwq.as<G>(), q.lo.as<float>(), q.hi.as<float>(),
+                         q.wmin.as<float>(), q.wmax.as<float>(), m, spec, most};
+        items.first[i + 1] = items.first[i] + static_cast<unsigned>(divide_up(m.groups * kTeam, kStepBlock));
+      }
+      step_kernel<Whole::value><<<items.first[weights.size()], kStepBlock, 0, stream>>>(items, rates, faults);
+    });
+  };
+  if (like.dwq.dtype == DType::bf16) run(like.dwq.as<bfloat>());
+  else run(like.dwq.as<float>());
+  launched("qdq_step");
+}
+
 }  // namespace
 
 void CudaBackend::group_range(Tensor wmin, Tensor wmax, Tensor w, const QuantSpec& spec) {
@@ -271,28 +326,23 @@ void CudaBackend::qdq(Tensor wq, const QdqTensors& q, const QuantSpec& spec) {
   launched("qdq");
 }
 
-void CudaBackend::qdq_step(Tensor wq, const QdqTensors& q, Tensor dwq, const QuantSpec& spec, const TuningState& state,
-                           float most) {
-  fits_qdq(q, spec);
-  fits(dwq.size() == q.w.size() && wq.size() == q.w.size() && wq.dtype == q.w.dtype &&
-           state.lr.size() == state.minmax_lr.size(), "qdq_step");
-  const Rates rates{state.lr.as<float>(), state.minmax_lr.as<float>(), state.counters.as<i32>(), state.lr.size()};
-  if (spec.two_levels()) {
-    qdq_step_two_levels(q, dwq, spec, rates, most, faults_, stream_);
-    return qdq_two_levels(wq, q, spec, stream_);
+void CudaBackend::qdq_step(std::span<const QdqStep> weights, const TuningState& state) {
+  const Rates rates{state.lr.as<float>(), state.minmax_lr.as<float>(), state.now(), state.lr.size()};
+  fits(state.minmax_lr.size() == rates.steps, "qdq_step");
+  for (const QdqStep& s : weights) {
+    fits_qdq(s.q, s.spec);
+    fits(s.dwq.size() == s.q.w.size() && s.wq.size() == s.q.w.size() && s.wq.dtype == s.q.w.dtype, "qdq_step");
   }
-  const Matrix m = matrix_of(q.w, spec);
-  const unsigned blocks = static_cast<unsigned>(divide_up(m.groups * kTeam, kStepBlock));
-  const auto run = [&](const auto* gradient) {
-    with_weights(q.w, spec, {dwq.data, q.v.data, wq.data}, [&]<class Whole, class W>(const W* w, Whole) {
-      step_kernel<Whole::value><<<blocks, kStepBlock, 0, stream_>>>(
-          wq.as<W>(), q.v.as<float>(), q.lo.as<float>(), q.hi.as<float>(), w, gradient, q.wmin.as<float>(), q.wmax.as<float>(),
-          m, spec, rates, most, faults_);
-    });
-  };
-  if (dwq.dtype == DType::bf16) run(dwq.as<bfloat>());
-  else run(dwq.as<float>());
-  launched("qdq_step");
+  for (size_t first = 0, last; first < weights.size(); first = last) {
+    const QdqStep& s = weights[first];
+    last = first + 1;
+    if (s.spec.two_levels()) {
+      qdq_step_two_levels(s, rates, faults_, stream_);
+      continue;
+    }
+    while (last < weights.size() && last - first < kMostItems && same_kernel(weights[last], s)) ++last;
+    step_side_by_side(weights.subspan(first, last - first), rates, faults_, stream_);
+  }
 }
 
 void CudaBackend::search_factors(const QdqTensors& q, Tensor h, const QuantSpec& spec) {

@@ -76,15 +76,19 @@ __device__ inline float team_total(float (&lanes)[kHeld]) {
 
 struct Rates {
   const float *lr, *minmax_lr;  // [steps]
-  const i32* counters;
+  const Counters* now;
   i64 steps;
 };
 
-// f(typed w, whole): whole if groups and rows are multiples of four and all pointers to weights allow wide accesses.
+// Whether groups and rows are multiples of four and all pointers to weights allow wide accesses.
+inline bool are_whole(Tensor w, const QuantSpec& spec, std::initializer_list<const void*> pointers) {
+  const bool fours = w.cols() % kHeld == 0 && spec.group_of(w.cols()) % kHeld == 0;
+  return fours && aligned_to(16, {w.data}) && aligned_to(16, pointers);
+}
+// f(typed w, whole)
 template <class F>
 void with_weights(Tensor w, const QuantSpec& spec, std::initializer_list<const void*> pointers, F f) {
-  const bool fours = w.cols() % kHeld == 0 && spec.group_of(w.cols()) % kHeld == 0;
-  const bool whole = fours && aligned_to(16, {w.data}) && aligned_to(16, pointers);
+  const bool whole = are_whole(w, spec, pointers);
   with_type(w, [&](const auto* typed) {
     if (whole) f(typed, std::true_type{});
     else f(typed, std::false_type{});
@@ -97,8 +101,7 @@ inline Ranges ranges_of(const QdqTensors& q) {
 
 // Scales of two levels: qdq_super.cu. The shapes have been checked.
 void qdq_two_levels(Tensor wq, const QdqTensors& q, const QuantSpec& spec, cudaStream_t stream);
-void qdq_step_two_levels(const QdqTensors& q, Tensor dwq, const QuantSpec& spec, const Rates& rates, float most,
-                         Faults* faults, cudaStream_t stream);
+void qdq_step_two_levels(const QdqStep& step, const Rates& rates, Faults* faults, cudaStream_t stream);
 void qdq_codes_two_levels(const GridTensors& grid, const QdqTensors& q, const QuantSpec& spec, cudaStream_t stream);
 
 }  // namespace signround::cuda

@@ -110,7 +110,7 @@ template <int per, bool whole, class W, class G>
 __global__ void step_kernel(float* __restrict__ v, float* lo, float* hi, const W* __restrict__ w, const G* __restrict__ dwq,
                             const float* wmin, const float* wmax, i64 supers, QuantSpec spec, Rates rates, float most,
                             Faults* faults) {
-  const i32 step = rates.counters[1];
+  const i32 step = rates.now->step;
   if (step < 0 || step >= rates.steps) {
     if (global_thread() == 0) report(faults, Fault::step, rates.steps, step);
     return;
@@ -214,8 +214,8 @@ void qdq_two_levels(Tensor wq, const QdqTensors& q, const QuantSpec& spec, cudaS
   launched("qdq");
 }
 
-void qdq_step_two_levels(const QdqTensors& q, Tensor dwq, const QuantSpec& spec, const Rates& rates, float most,
-                         Faults* faults, cudaStream_t stream) {
+void qdq_step_two_levels(const QdqStep& step, const Rates& rates, Faults* faults, cudaStream_t stream) {
+  const auto& [wq, q, dwq, spec, most] = step;
   const auto run = [&](const auto* gradient) {
     with_supers(q.w, spec, [&](i64 supers, unsigned blocks, auto per) {
       with_weights(q.w, spec, {dwq.data, q.v.data}, [&](const auto* w, auto whole) {
@@ -228,6 +228,7 @@ void qdq_step_two_levels(const QdqTensors& q, Tensor dwq, const QuantSpec& spec,
   if (dwq.dtype == DType::bf16) run(dwq.as<bfloat>());
   else run(dwq.as<float>());
   launched("qdq_step");
+  qdq_two_levels(wq, q, spec, stream);
 }
 
 void qdq_codes_two_levels(const GridTensors& grid, const QdqTensors& q, const QuantSpec& spec, cudaStream_t stream) {

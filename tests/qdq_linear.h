@@ -39,7 +39,8 @@ struct Linear {
     std::vector<i32> counters = {0, 1, 0, 0};  // the second of two steps
     TuningState state{};
     state.lr = tensor(lrs), state.minmax_lr = tensor(minmax_lrs), state.counters = tensor(counters);
-    b.qdq_step(tensor(wq, rows, cols), tensors(), tensor(dwq, rows, cols), spec, state, most);
+    const QdqStep one{tensor(wq, rows, cols), tensors(), tensor(dwq, rows, cols), spec, most};
+    b.qdq_step({&one, 1}, state);
   }
   // Where the search starts it, h being the costs of its columns.
   void search(Backend& b, std::vector<float>& h) {

@@ -140,7 +140,8 @@ TEST_CASE("cuda: embedding and losses") {
         const Tensor y = lab.in(rows, cols), target = lab.in(rows, cols), dy = lab.out(rows, cols), loss = lab.statistic(1, 2);
         TuningState state{};
         lab.backend.fill(loss, 0);
-        state.loss = view(loss.data, loss.dtype, 2), state.counters = lab.integers({0, 1, 0, 0});
+        state.loss = view(loss.data, loss.dtype, 2), state.best = lab.scratch(1, 1);
+        state.counters = lab.integers({1, 0, 0, 0});
         lab.backend.mse(dy, y, target, e.rows, skip_last, state);
       });
 }
@@ -231,7 +232,8 @@ std::vector<std::byte> quantize_bytes(Backend& b, W, i64 rows, i64 cols, const Q
     b.download(all.data() + all.size() - t.bytes(), t);
   };
   for (int round = 0; round < 3; ++round) {
-    b.qdq_step(wq, q, dwq, spec, state, searched ? 2 : 1);
+    const QdqStep one{wq, q, dwq, spec, searched ? 2.0f : 1.0f};
+    b.qdq_step({&one, 1}, state);
     std::vector<std::byte> stepped(static_cast<size_t>(wq.bytes())), again = stepped;
     b.download(stepped.data(), wq);
     b.qdq(wq, q, spec);
@@ -301,25 +303,39 @@ TEST_CASE("cuda: the loop's own steps") {
     for (i64 cols : {5, 16}) {
       const Tensor cache = lab.in(4 * tokens, cols), y = lab.out(2 * tokens, cols);
       TuningState state{};
-      state.order = lab.integers({2, 0, 1, 3}), state.counters = lab.integers({0, 0, 0, 0});
-      gpu->next_micro(state);
+      state.order = lab.integers({2, 0, 1, 3}), state.counters = lab.integers({1, 0, 0, 0});
       gpu->gather(y, cache, tokens, state);
       CHECK(lab.read(y.slice(0, tokens)) == lab.read(cache.slice(tokens, tokens)));
       CHECK(lab.read(y.slice(tokens, tokens)) == lab.read(cache.slice(3 * tokens, tokens)));
     }
-    TuningState state{};
-    state.loss = lab.values({5, 2, 2, std::numeric_limits<float>::quiet_NaN(), 1}), state.best = lab.values({1e30f});
-    state.counters = lab.integers({0, 0, 0, 0});
-    const Tensor now = lab.values({0, 0, 0}), kept = lab.values({-1, -1, -1});
-    const double best_steps[] = {0, 1, 1, 1, 4};
-    for (int step = 0; step < 5; ++step) {
-      gpu->fill(now, static_cast<float>(step));
-      gpu->judge(state);
-      gpu->keep_if_best(kept, now, state);
-      CHECK(lab.read(kept) == std::vector<double>(3, best_steps[step]));
-      gpu->next_step(state);
+    const Tensor y = lab.in(1, 1), zero = lab.in(1, 1), dy = lab.out(1, 1);
+    gpu->fill(zero, 0);
+    for (i32 accumulate : {1, 2}) {
+      TuningState state{};
+      state.loss = lab.values({0, 0, 0, 0, 0}), state.best = lab.values({1e30f});
+      state.counters = lab.integers({0, 0, 0, 0}), state.accumulate = accumulate;
+      const auto measure = [&](float error) {
+        gpu->fill(y, error);
+        gpu->mse(dy, y, zero, 1, false, state);
+      };
+      const Tensor now = lab.values({0, 0, 0}), kept = lab.values({-1, -1, -1});
+      const float errors[] = {2, 1, 1, std::numeric_limits<float>::quiet_NaN(), 0.5f};
+      const i32 best_steps[] = {0, 1, 1, 1, 4};
+      for (i32 step = 0; step < 5; ++step) {
+        gpu->fill(now, static_cast<float>(step));
+        if (accumulate == 2) measure(0.5f);
+        measure(errors[step]);
+        gpu->keep_if_best(kept, now, state);
+        CHECK(lab.read(kept) == std::vector<double>(3, best_steps[step]));
+        Counters got;
+        gpu->download(&got, state.counters);
+        CHECK(got.micro == accumulate * (step + 1));
+        CHECK(got.step == step);
+        CHECK(got.best_step == best_steps[step]);
+        CHECK(got.is_best == (best_steps[step] == step));
+      }
+      CHECK(lab.read(state.best)[0] == (accumulate == 1 ? 0.25 : 0.5));
     }
-    CHECK(lab.read(state.best)[0] == 1);
     CHECK(lab.canaries_live());
   }
 }

@@ -16,7 +16,7 @@ struct Sizes {
 };
 
 // A block of the Llama kind, tuned for 20 steps; the losses of the steps, then v of every quantized weight.
-std::vector<double> tune(Backend& backend, i64 accumulate, bool experts = false, const Sizes& sizes = {}) {
+std::vector<double> tune(Backend& backend, i64 accumulate, bool experts = false, bool at_once = false, const Sizes& sizes = {}) {
   constexpr i64 samples = 8, batch = 4;
   const auto [hidden, ffn, heads, kv_heads, tokens] = sizes;
   RopeTable table;
@@ -46,7 +46,7 @@ std::vector<double> tune(Backend& backend, i64 accumulate, bool experts = false,
 
   PlanOptions options;
   options.batch = batch, options.tokens = tokens, options.tuning = true, options.activation = backend.activation_type();
-  options.keep_weight_grads = accumulate > 1;
+  options.keep_weight_grads = at_once || accumulate > 1;
   options.linear_scratch = [&](const Backend::LinearShape& shape) { return backend.linear_scratch(shape); };
   std::vector<QuantSpec> specs;
   Lab lab(backend, DType::bf16);
@@ -100,6 +100,11 @@ std::vector<double> tune(Backend& backend, i64 accumulate, bool experts = false,
 
 }  // namespace
 
+TEST_CASE("tuning: weights that step at once, at the end of the backward, learn what they learn one by one") {
+  const std::unique_ptr<Backend> cpu = make_cpu_backend(Precision::f32);
+  for (bool experts : {false, true}) CHECK(tune(*cpu, 1, experts, true) == tune(*cpu, 1, experts));
+}
+
 TEST_CASE("cuda: a block's tuning follows the CPU's, and repeats itself to the bit, with a graph and without") {
   if (absent()) return;
   const std::unique_ptr<Backend> cpu = make_cpu_backend(Precision::f32);
@@ -110,6 +115,7 @@ TEST_CASE("cuda: a block's tuning follows the CPU's, and repeats itself to the b
       const std::vector<double> got = tune(*gpu, accumulate);
       CHECK(got == tune(*gpu, accumulate));
       CHECK(got == tune(*plain, accumulate));
+      CHECK(got == tune(*gpu, accumulate, false, true));
       for (size_t step = 0; step < 20; ++step) CHECK(got[step] == doctest::Approx(want[step]).epsilon(0.01));
       CHECK(got[19] < got[0]);
     }
@@ -121,8 +127,8 @@ TEST_CASE("cuda: tuning with gradients in fp8 follows that in bf16") {
   const Sizes wide{.hidden = 2560, .ffn = 2560, .heads = 40, .kv_heads = 8, .tokens = 640};
   for (i64 accumulate : {1, 2}) {
     const std::unique_ptr<Backend> bf16 = make_backend("cuda", Precision::bf16), fp8 = make_backend("cuda", Precision::fp8);
-    const std::vector<double> want = tune(*bf16, accumulate, false, wide), got = tune(*fp8, accumulate, false, wide);
-    CHECK(got == tune(*fp8, accumulate, false, wide));
+    const std::vector<double> want = tune(*bf16, accumulate, false, false, wide), got = tune(*fp8, accumulate, false, false, wide);
+    CHECK(got == tune(*fp8, accumulate, false, false, wide));
     CHECK(got != want);
     for (size_t step = 0; step < 20; ++step) CHECK(got[step] == doctest::Approx(want[step]).epsilon(0.01));
     CHECK(got[19] < got[0]);
@@ -138,6 +144,7 @@ TEST_CASE("cuda: a block of experts is tuned as on the CPU, and to the same bits
     const std::vector<double> got = tune(*gpu, 1, true);
     CHECK(got == tune(*gpu, 1, true));
     CHECK(got == tune(*plain, 1, true));
+    CHECK(got == tune(*gpu, 1, true, true));
     // Rounded to bf16 some tokens choose another expert.
     const double epsilon = precision == Precision::f32 ? 0.01 : 0.05;
     for (size_t step = 0; step < 20; ++step) CHECK(got[step] == doctest::Approx(want[step]).epsilon(epsilon));

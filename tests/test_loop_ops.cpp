@@ -53,7 +53,7 @@ TEST_CASE("mse: the mean over the tokens that count, and a gradient of the sum")
         counted += 1;
       }
       State<Dual> s;
-      s.counters = {0, 1, 0, 0};
+      s.counters = {1, 0, 0, 0};
       s.loss[1] = 7;
       dual.mse(tensor(dy, rows, cols), tensor(y, rows, cols), tensor(target, rows, cols), tokens, skip_last, s.view());
       CHECK(s.loss[1].v == doctest::Approx(7 + sum / counted).epsilon(1e-14));
@@ -61,6 +61,7 @@ TEST_CASE("mse: the mean over the tokens that count, and a gradient of the sum")
       for (size_t i = 0; i < y.size(); ++i) along += dy[i].v * y[i].d;
       CHECK(s.loss[1].d * counted == doctest::Approx(along).epsilon(1e-12));
       std::vector<Dual> in_place = target;
+      CHECK(s.counters == std::vector<i32>{2, 1, 1, 1});
       dual.mse(tensor(in_place, rows, cols), tensor(y, rows, cols), tensor(in_place, rows, cols), tokens, skip_last, s.view());
       for (size_t i = 0; i < dy.size(); ++i) REQUIRE(in_place[i].v == dy[i].v);
     }
@@ -86,39 +87,48 @@ TEST_CASE("mse: the same loss for any number of threads") {
 TEST_CASE("tuning loop: samples in their order, steps counted, the first of equal losses kept") {
   const std::unique_ptr<Backend> backend = make_cpu_backend(Precision::f32);
   State<float> s;
-  const TuningState state = s.view();
+  TuningState state = s.view();
+  const auto measure = [&](float error) {  // a micro-batch of one number
+    std::vector<float> y = {error}, zero = {0}, dy = {0};
+    backend->mse(tensor(dy, 1, 1), tensor(y, 1, 1), tensor(zero, 1, 1), 1, false, state);
+  };
   std::vector<float> cache = {0, 1, 10, 11, 20, 21}, batch(4), kept = {0}, now = {5};
   std::vector<bf16> narrow = converted<bf16>(cache);
   for (Tensor from : {tensor(cache, 6, 1), tensor(narrow, 6, 1)}) {  // three samples of two tokens
     s.counters[0] = 0;
     backend->gather(tensor(batch, 4, 1), from, 2, state);
     CHECK(batch == std::vector<float>{20, 21, 0, 1});
-    backend->next_micro(state);
+    measure(0);
     backend->gather(tensor(batch, 4, 1), from, 2, state);
     CHECK(batch == std::vector<float>{10, 11, 10, 11});
   }
-  backend->next_micro(state);
+  measure(0);
   const auto too_far = [&] { backend->gather(tensor(batch, 4, 1), tensor(cache, 6, 1), 2, state); };
   CHECK(contains(error_of(ErrorKind::bug, too_far), "past the end"));
 
-  const float losses[] = {3, 2, 2};
+  const float errors[] = {2, 1, 1};  // squared: 4, 1, 1
   const i32 best_steps[] = {0, 1, 1}, is_best[] = {1, 1, 0};
-  for (int step = 0; step < 3; ++step) {
-    s.loss[step] = losses[step];
-    now[0] = static_cast<float>(step);
-    backend->judge(state);
-    backend->keep_if_best(tensor(kept), tensor(now), state);
-    CHECK(s.counters[2] == best_steps[step]);
-    CHECK(s.counters[3] == is_best[step]);
-    CHECK(kept[0] == static_cast<float>(best_steps[step]));
-    backend->next_step(state);
+  for (i32 accumulate : {1, 2}) {
+    s = State<float>(), state = s.view();
+    state.accumulate = accumulate;
+    for (i32 step = 0; step < 3; ++step) {
+      now[0] = static_cast<float>(step);
+      for (i32 micro = 1; micro < accumulate; ++micro) {
+        measure(0.5f);
+        CHECK(s.counters == std::vector<i32>{accumulate * step + micro, step, step > 0 ? best_steps[step - 1] : 0, 0});
+      }
+      measure(errors[step]);
+      backend->keep_if_best(tensor(kept), tensor(now), state);
+      CHECK(s.counters == std::vector<i32>{accumulate * (step + 1), step, best_steps[step], is_best[step]});
+      CHECK(kept[0] == static_cast<float>(best_steps[step]));
+    }
+    CHECK(s.best[0] == (accumulate == 1 ? 1 : 1.25f));
+    CHECK(contains(error_of(ErrorKind::bug, [&] { measure(0); }), "step 3 of 3"));
   }
-  CHECK(s.best[0] == 2);
-  CHECK(contains(error_of(ErrorKind::bug, [&] { backend->judge(state); }), "step 3 of 3"));
-  s.counters[1] = 0;
-  s.loss[0] = std::numeric_limits<float>::quiet_NaN();
-  backend->judge(state);
+  s = State<float>(), state = s.view();
+  measure(std::numeric_limits<float>::quiet_NaN());
   CHECK(s.counters[3] == 0);
+  CHECK(s.counters[0] == 1);
 }
 
 TEST_CASE("repeat runs the body and reports") {

@@ -9,6 +9,8 @@
 #include "eval/perplexity.h"
 #include "export/convert.h"
 #include "io/checkpoint.h"
+#include "ops/devices.h"
+#include "pipeline/block_work.h"
 #include "pipeline/quantize.h"
 #include "scratch.h"
 #include "testing.h"
@@ -261,4 +263,39 @@ TEST_CASE("quantize: perplexity before and after, in the model card of every for
   o.formats = {"gguf:q2_0"};
   o.force = true;
   CHECK(contains(error_of(ErrorKind::usage, [&] { run(o); }), "--ppl: the perplexity of a GGUF file is not measured here"));
+}
+
+namespace {
+
+struct NoWeights final : WeightSource {
+  DType weight_type(const std::string&) const override { return DType::bf16; }
+  std::vector<std::byte> read(const std::string&, Tensor, bool) const override { return {}; }
+};
+
+}  // namespace
+
+TEST_CASE("quantize: gradients of a small block's weights are kept and used at once, a large one's are not") {
+  const std::unique_ptr<Backend> backend = make_backend("cpu", {});
+  Config config;
+  config.architecture = "LlamaForCausalLM";
+  config.heads = config.kv_heads = 2, config.head_dim = 16, config.hidden = 1024, config.norm_eps = 1e-5f;
+  config.rope.inv_freq.assign(8, 1.0);
+  for (i64 ffn : {64, 8192}) {  // 1.3 and 101 MB of gradients in float
+    config.ffn = ffn;
+    const Program program = llama_block(config, 0);
+    std::vector<QuantSpec> specs;
+    for (const WeightRef& w : program.weights) specs.push_back({.bits = w.linear ? 4 : 16});
+    for (i64 accumulate : {1, 2}) {
+      Arena measure, snapshots;
+      const TuneOptions tune{.batch = 1, .accumulate = accumulate, .tokens = 16};
+      const Plan plan = BlockWork(measure, snapshots, *backend, NoWeights(), program, specs, tune).plan();
+      i64 grads = 0;
+      for (size_t w = 0; w < specs.size(); ++w)
+        if (specs[w].quantized()) grads += plan.placements[static_cast<size_t>(plan.dw[w])].bytes;
+      const bool kept = ffn == 64 || accumulate == 2;
+      CHECK(plan.options.keep_weight_grads == kept);
+      const i64 wq = grads / 2;  // bf16
+      CHECK((plan.bytes >= wq + grads) == kept);
+    }
+  }
 }

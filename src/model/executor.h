@@ -18,6 +18,7 @@ class Executor {
   Tensor output_grad() const { return grad(program_.output); }  // to be filled before backward()
   Tensor wq(size_t weight) const { return wq_[weight]; }        // empty if the weight is not tuned
   Tensor dw(size_t weight) const { return dw_[weight]; }
+  bool keeps_weight_grads() const { return plan_.options.keep_weight_grads; }  // all of them, until the next backward
 
   // Experts that no token has chosen since this was made, or since forget_counts(): "model.layers.0.mlp.experts.7".
   std::vector<std::string> idle_experts() const;

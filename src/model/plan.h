@@ -34,7 +34,7 @@ struct PlanOptions {
   bool tuning = false;              // with backward; else forward only
   std::vector<bool> trainable;      // by weight: tuned, hence a quantized copy wq and a gradient dw. Empty: none.
   std::vector<DType> weight_types;  // by weight: element type of wq
-  bool keep_weight_grads = false;   // dw outlives its step: gradients are summed over micro-batches
+  bool keep_weight_grads = false;   // dw outlives its step: gradients are summed over micro-batches, or used all at once
   DType activation = DType::f32;
   DType weight_grad = DType::f32;
   // Bytes that the backward of a linear wants beside its tensors. Empty: none.

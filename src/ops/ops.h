@@ -9,6 +9,7 @@
 // Numerics: sums are accumulated in f32 (f64 where T is f64) in an order that depends neither on threads nor on the run.
 #pragma once
 #include <functional>
+#include <span>
 #include <string>
 
 #include "base/memory.h"
@@ -55,14 +56,37 @@ inline bool fits_grid(const GridTensors& g, Tensor w, const QuantSpec& s) {
          fits(g.offset, DType::f16, scales, s.two_levels() && !s.symmetric);
 }
 
+// A weight's part of a step.
+struct QdqStep {
+  Tensor wq;  // [O,I] as w
+  QdqTensors q;
+  Tensor dwq;  // [O,I] f32, or the backend's activation type
+  QuantSpec spec;
+  float most = 1;  // what lo and hi may grow to
+};
+
+// Where the tuning loop is.
+struct Counters {
+  i32 micro;      // the next micro-batch
+  i32 step;       // that the last one belongs to
+  i32 best_step;  // of the lowest loss
+  i32 is_best;    // 1 if all micro-batches of `step` were there and it is the best so far
+};
+
 // What an iteration of the tuning loop reads and writes, all on the device, so that the host neither waits nor is asked.
 struct TuningState {
-  Tensor order;      // i32 [micro-batches * B]: which samples, in the order of their use
-  Tensor lr;         // f32 [steps]: step size of v
-  Tensor minmax_lr;  // f32 [steps]: step size of lo and hi
-  Tensor loss;       // f32 [steps]: summed over the micro-batches of a step
-  Tensor best;       // f32 [1]: lowest loss so far
-  Tensor counters;   // i32 [4]: next micro-batch, step, step of the best loss, 1 if this step is the best so far
+  Tensor order;        // i32 [micro-batches * B]: which samples, in the order of their use
+  Tensor lr;           // f32 [steps]: step size of v
+  Tensor minmax_lr;    // f32 [steps]: step size of lo and hi
+  Tensor loss;         // f32 [steps]: summed over the micro-batches of a step
+  Tensor best;         // f32 [1]: lowest loss so far
+  Tensor counters;     // i32 [4]: Counters
+  i64 accumulate = 1;  // micro-batches of a step
+
+  Counters* now() const {
+    check(counters.dtype == DType::i32 && counters.size() == 4, ErrorKind::bug, "tuning counters are i32 [4]");
+    return static_cast<Counters*>(counters.data);
+  }
 };
 
 struct Backend : Allocator {
@@ -193,6 +217,8 @@ struct Backend : Allocator {
   // Squared error:   loss[step] += mean((y - target)^2) over the tokens that count;  dy = 2 (y - target).
   //   dy is the gradient of the sum, not of the mean: SignRound uses only its sign: nothing can underflow. With skip_last the
   //   last of each T positions counts neither in loss nor in dy (no token follows it). dy may be target itself.
+  //   That was the current micro-batch: `micro` moves on. With the last one of a step is_best = loss[step] < best, and then best
+  //   and its step are updated (strictly lower: the first of equals stays).
   virtual void mse(Tensor dy, Tensor y, Tensor target, i64 tokens, bool skip_last, const TuningState& state) = 0;
   // Next token:   nll[n] = logsumexp(logits[n]) - logits[n, target[n]];  target i32; rows with target < 0 give 0.
   //   dlogits = softmax(logits) - onehot(target)
@@ -204,9 +230,9 @@ struct Backend : Allocator {
   virtual void group_range(Tensor wmin, Tensor wmax, Tensor w, const QuantSpec& spec) = 0;
   virtual void qdq(Tensor wq, const QdqTensors& q, const QuantSpec& spec) = 0;
   // Its backward fused with the optimiser:   v -= lr sign(dv),  lo, hi = clamp(. - minmax_lr sign(d.), 0, most). There is no dv.
-  // And with the next step's qdq: wq becomes that of the new v, lo, hi.
-  virtual void qdq_step(Tensor wq, const QdqTensors& q, Tensor dwq, const QuantSpec& spec, const TuningState& state,
-                        float most) = 0;
+  // And with the next step's qdq: wq becomes that of the new v, lo, hi. Several weights, so that a device can step small ones
+  // side by side.
+  virtual void qdq_step(std::span<const QdqStep> weights, const TuningState& state) = 0;
   // A better start than the whole range: lo = hi = the factor with the least sum of h_j (wq_j - w_j)^2 over the group at v = 0,
   // of those that ops/qdq_math.h lists. h [I] f32, not negative: what an error in column j costs. Scales of one level alone.
   virtual void search_factors(const QdqTensors& q, Tensor h, const QuantSpec& spec) = 0;
@@ -217,11 +243,7 @@ struct Backend : Allocator {
   // ---- the loop's own steps.
   // y[b] = cache[order[micro * B + b]] for the current micro-batch; a sample is T rows.
   virtual void gather(Tensor y, Tensor cache, i64 tokens, const TuningState& state) = 0;
-  virtual void next_micro(const TuningState& state) = 0;
-  // best-so-far = loss[step] < best; if so, best and its step are updated (strictly lower: the first of equals stays).
-  virtual void judge(const TuningState& state) = 0;
-  virtual void keep_if_best(Tensor dst, Tensor src, const TuningState& state) = 0;
-  virtual void next_step(const TuningState& state) = 0;
+  virtual void keep_if_best(Tensor dst, Tensor src, const TuningState& state) = 0;  // dst = src if is_best
 };
 
 }  // namespace signround

@@ -5,14 +5,23 @@
 namespace signround {
 namespace {
 
-PlanOptions plan_options(const Backend& backend, const TuneOptions& tune) {
+// A block's weights step all at once if their gradients together take no more: steps of small weights are short, and many short
+// ones keep a GPU waiting. Large ones fill it one by one, and no two gradients are there at a time.
+constexpr i64 kMostKeptGrads = i64{64} << 20;  // bytes
+
+PlanOptions plan_options(const Backend& backend, const Program& program, const std::vector<QuantSpec>& specs,
+                         const TuneOptions& tune) {
   PlanOptions plan;
   plan.tuning = tune.steps > 0;
   plan.batch = plan.tuning ? tune.batch : 1;
   plan.tokens = plan.tuning ? tune.tokens : 1;
-  plan.keep_weight_grads = tune.accumulate > 1;
-  // Of a gradient that is used at once only the sign counts, and rounding keeps it; sums over micro-batches need the bits.
-  if (!plan.keep_weight_grads) plan.weight_grad = backend.activation_type();
+  // Of the gradient of one micro-batch only the sign counts, and rounding keeps it; sums over several need the bits.
+  const bool summed = tune.accumulate > 1;
+  plan.weight_grad = summed ? DType::f32 : backend.activation_type();
+  i64 bytes = 0;
+  for (size_t i = 0; i < specs.size(); ++i)
+    if (specs[i].quantized()) bytes += program.weights[i].rows * program.weights[i].cols * bytes_of(plan.weight_grad);
+  plan.keep_weight_grads = summed || bytes <= kMostKeptGrads;
   return plan;
 }
 
@@ -22,7 +31,7 @@ BlockWork::BlockWork(Arena& arena, Arena& snapshots, Backend& backend, const Wei
                      const std::vector<QuantSpec>& specs, const TuneOptions& tune)
     : backend_(backend),
       tune_(tune),
-      stage_(arena, backend, source, program, plan_options(backend, tune), specs),
+      stage_(arena, backend, source, program, plan_options(backend, program, specs, tune), specs),
       quant_(BlockQuant::place(arena, snapshots, program, stage_.weights(), specs, tune.steps > 0, tune.search_bits)),
       state_(place_state(arena, tune)) {
   i64 weights = 0, groups = 0, scales = 0;

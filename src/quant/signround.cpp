@@ -53,6 +53,16 @@ void BlockQuant::start(Backend& backend) const {
   });
 }
 
+QdqStep BlockQuant::step_of(size_t weight, const Executor& executor) const {
+  return {executor.wq(weight), tensors[weight], executor.dw(weight), specs[weight], most(weight)};
+}
+
+std::vector<QdqStep> BlockQuant::steps(const Executor& executor) const {
+  std::vector<QdqStep> all;
+  each([&](size_t w) { all.push_back(step_of(w, executor)); });
+  return all;
+}
+
 void BlockQuant::take_best(Backend& backend) const { backend.copy(learned, best); }
 
 void BlockQuant::quantize(Backend& backend, const Executor& executor) const {
@@ -65,6 +75,7 @@ TuningState place_state(Arena& arena, const TuneOptions& options) {
   for (Tensor* t : {&s.lr, &s.minmax_lr, &s.loss}) *t = arena.take(DType::f32, {options.steps});
   s.best = arena.take(DType::f32, {1});
   s.counters = arena.take(DType::i32, {4});
+  s.accumulate = options.accumulate;
   return s;
 }
 
@@ -79,11 +90,11 @@ void start_state(Backend& backend, const TuningState& state, Sampler& sampler, c
     lr.push_back(static_cast<float>(options.lr * left));
     minmax_lr.push_back(static_cast<float>(options.minmax_lr * left));
   }
-  const i32 zeros[4] = {0, 0, 0, 0};
+  const Counters zeros{};
   backend.upload(state.order, order.data());
   backend.upload(state.lr, lr.data());
   backend.upload(state.minmax_lr, minmax_lr.data());
-  backend.upload(state.counters, zeros);
+  backend.upload(state.counters, &zeros);
   backend.fill(state.loss, 0);
   backend.fill(state.best, std::numeric_limits<float>::infinity());
 }
@@ -98,13 +109,6 @@ TuneResult tune_block(Backend& backend, const Executor& executor, const BlockQua
   executor.forget_counts();
   start_state(backend, state, sampler, options);
 
-  const auto update = [&](size_t w, Tensor dw) {
-    backend.qdq_step(executor.wq(w), quant.tensors[w], dw, quant.specs[w], state, quant.most(w));
-  };
-  const auto remember = [&] {  // the parameters that gave this step's loss, before it changes them
-    backend.judge(state);
-    backend.keep_if_best(quant.best, quant.learned, state);
-  };
   const auto forward = [&] {
     const Tensor target = wanted ? wanted : executor.output_grad();
     const auto fetch_targets = [&] { backend.gather(target, targets, options.tokens, state); };
@@ -114,19 +118,24 @@ TuneResult tune_block(Backend& backend, const Executor& executor, const BlockQua
     if (wanted) backend.rejoin();
     else fetch_targets();
     backend.mse(executor.output_grad(), executor.output(), target, options.tokens, options.skip_last, state);
-    backend.next_micro(state);
   };
-  const bool whole = options.accumulate == 1;  // a weight can step as soon as its gradient is there
+  // Weights step all at once if their gradients are kept; else one by one, each before its gradient's place is taken.
+  const bool at_once = executor.keeps_weight_grads();
+  check(at_once || options.accumulate == 1, ErrorKind::bug, "gradients are summed, but the plan does not keep them");
+  const std::vector<QdqStep> weights = quant.steps(executor);
+  const auto on_dw = [&](size_t w, Tensor) {
+    if (at_once) return;
+    const QdqStep one = quant.step_of(w, executor);
+    backend.qdq_step({&one, 1}, state);
+  };
   const auto step = [&](bool learn) {
     for (i64 micro = 0; micro < options.accumulate; ++micro) {
       forward();
-      if (whole) remember();
-      if (learn && whole) executor.backward(Acc::set, update);
-      if (learn && !whole) executor.backward(micro == 0 ? Acc::set : Acc::add, [](size_t, Tensor) {});
+      const bool last = micro + 1 == options.accumulate;
+      if (last) backend.keep_if_best(quant.best, quant.learned, state);  // what gave this step's loss, before it changes
+      if (learn) executor.backward(micro == 0 ? Acc::set : Acc::add, on_dw);
     }
-    if (!whole) remember();
-    if (learn && !whole) quant.each([&](size_t i) { update(i, executor.dw(i)); });
-    backend.next_step(state);
+    if (learn && at_once) backend.qdq_step(weights, state);
   };
   // What the last step would learn is never evaluated, so it only measures.
   backend.repeat(
@@ -137,11 +146,11 @@ TuneResult tune_block(Backend& backend, const Executor& executor, const BlockQua
 
   TuneResult result;
   result.losses.resize(static_cast<size_t>(options.steps));
-  i32 counters[4];
+  Counters end;
   backend.download(result.losses.data(), state.loss);
-  backend.download(counters, state.counters);
+  backend.download(&end, state.counters);
   backend.download(&result.best_loss, state.best);
-  result.best_step = counters[2];
+  result.best_step = end.best_step;
   result.idle_experts = executor.idle_experts();
   return result;
 }

@@ -46,6 +46,9 @@ struct BlockQuant {
   void start(Backend& backend) const;
   // What lo and hi may grow to.
   float most(size_t weight) const { return costs[weight] ? 2.0f : 1.0f; }
+  // What a step does to the weight once the executor has its gradient; and to all of them.
+  QdqStep step_of(size_t weight, const Executor& executor) const;
+  std::vector<QdqStep> steps(const Executor& executor) const;
   // v, lo, hi = those of the best step.
   void take_best(Backend& backend) const;
   // wq of every quantized weight, into the executor's.
@@ -62,8 +65,8 @@ struct BlockQuant {
 TuningState place_state(Arena& arena, const TuneOptions& options);
 
 // Tunes one block: `inputs` and `targets` [samples*T, D] are on the backend, the executor's plan is a tuning one for batch and
-// tokens; wanted [B*T, D] is room for the targets of a batch, empty unless options.early_targets. On return quant holds the best
-// parameters. issued(n): n steps were issued; may throw to stop.
+// tokens that keeps the weights' gradients if options.accumulate > 1; wanted [B*T, D] is room for the targets of a batch, empty
+// unless options.early_targets. On return quant holds the best parameters. issued(n): n steps were issued; may throw to stop.
 TuneResult tune_block(Backend& backend, const Executor& executor, const BlockQuant& quant, const TuningState& state,
                       Tensor inputs, Tensor targets, Tensor wanted, Sampler& sampler, const TuneOptions& options,
                       const std::function<void(i64)>& issued);

@@ -245,8 +245,7 @@ class CpuBackend final : public CpuDevice<T> {
   // ---- losses
   void mse(Tensor dy, Tensor y, Tensor target, i64 tokens, bool skip_last, const TuningState& state) override {
     fits(dy.size() == y.size() && y.size() == target.size() && tokens > 0 && y.rows() % tokens == 0, "mse");
-    T& loss = at_step<T>(state.loss, state);
-    SIGNROUND_ISA::mse(dy.as<T>(), y.as<T>(), target.as<T>(), loss, y.rows(), y.cols(), tokens, skip_last);
+    add_loss(SIGNROUND_ISA::mse(dy.as<T>(), y.as<T>(), target.as<T>(), y.rows(), y.cols(), tokens, skip_last), state);
   }
   void cross_entropy(Tensor nll, Tensor logits, Tensor target) override {
     fits(nll.size() == logits.rows() && target.size() == logits.rows(), "cross_entropy");
@@ -270,13 +269,15 @@ class CpuBackend final : public CpuDevice<T> {
       SIGNROUND_ISA::qdq(wq.as<W>(), p, q.w.rows(), q.w.cols(), spec);
     });
   }
-  void qdq_step(Tensor wq, const QdqTensors& q, Tensor dwq, const QuantSpec& spec, const TuningState& state,
-                float most) override {
-    fits(dwq.size() == q.w.size() && wq.size() == q.w.size() && wq.dtype == q.w.dtype, "qdq_step");
-    const float lr = at_step<float>(state.lr, state), minmax_lr = at_step<float>(state.minmax_lr, state);
-    with_learned(q, spec, [&]<class W>(const Learned<T, W>& p) {
-      SIGNROUND_ISA::qdq_step(wq.as<W>(), p, dwq.as<T>(), q.w.rows(), q.w.cols(), spec, T(lr), T(minmax_lr), T(most));
-    });
+  void qdq_step(std::span<const QdqStep> weights, const TuningState& state) override {
+    const T lr = T(at_step<float>(state.lr, state)), minmax_lr = T(at_step<float>(state.minmax_lr, state));
+    for (const QdqStep& s : weights) {
+      const Tensor w = s.q.w;
+      fits(s.dwq.size() == w.size() && s.wq.size() == w.size() && s.wq.dtype == w.dtype, "qdq_step");
+      with_learned(s.q, s.spec, [&]<class W>(const Learned<T, W>& p) {
+        SIGNROUND_ISA::qdq_step(s.wq.as<W>(), p, s.dwq.as<T>(), w.rows(), w.cols(), s.spec, lr, minmax_lr, T(s.most));
+      });
+    }
   }
   void search_factors(const QdqTensors& q, Tensor h, const QuantSpec& spec) override {
     fits(h.size() == q.w.cols() && !spec.two_levels(), "search_factors");
@@ -304,12 +305,9 @@ class CpuBackend final : public CpuDevice<T> {
       SIGNROUND_ISA::gather(y.as<T>(), from, y.rows(), y.cols(), tokens, cache.rows(), state);
     });
   }
-  void next_micro(const TuningState& state) override { SIGNROUND_ISA::next_micro(state); }
-  void judge(const TuningState& state) override { SIGNROUND_ISA::judge<T>(state); }
   void keep_if_best(Tensor dst, Tensor src, const TuningState& state) override {
-    if (counters(state).is_best) this->copy(dst, src);
+    if (state.now()->is_best) this->copy(dst, src);
   }
-  void next_step(const TuningState& state) override { SIGNROUND_ISA::next_step(state); }
 
  private:
   static T* wanted(Tensor gradient) { return gradient ? gradient.as<T>() : nullptr; }

@@ -14,19 +14,10 @@ void convert(To* to, const From* from, i64 n) {
   });
 }
 
-// TuningState.counters by name.
-struct Counters {
-  i32 micro, step, best_step, is_best;
-};
-inline Counters& counters(const TuningState& state) {
-  check(state.counters.dtype == DType::i32 && state.counters.size() == 4, ErrorKind::bug, "tuning counters are i32 [4]");
-  return *static_cast<Counters*>(state.counters.data);
-}
-
 // The entry of a [steps] array that belongs to the current step.
 template <class T>
 T& at_step(Tensor array, const TuningState& state) {
-  const i64 step = counters(state).step;
+  const i64 step = state.now()->step;
   check(step >= 0 && step < array.size(), ErrorKind::bug, "tuning step ", step, " of ", array.size());
   return array.as<T>()[step];
 }
@@ -34,7 +25,7 @@ T& at_step(Tensor array, const TuningState& state) {
 // y[b] = cache[order[micro * B + b]], a sample being `tokens` rows of `cols`.
 template <class T, class C>
 void gather(T* y, const C* cache, i64 rows, i64 cols, i64 tokens, i64 cached_rows, const TuningState& state) {
-  const i64 batch = rows / tokens, first = counters(state).micro * batch, sample = tokens * cols;
+  const i64 batch = rows / tokens, first = state.now()->micro * batch, sample = tokens * cols;
   check(first >= 0 && first + batch <= state.order.size(), ErrorKind::bug, "micro-batch past the end of the order of samples");
   const i32* order = state.order.as<i32>() + first;
   for (i64 b = 0; b < batch; ++b) {
@@ -43,20 +34,18 @@ void gather(T* y, const C* cache, i64 rows, i64 cols, i64 tokens, i64 cached_row
   }
 }
 
-inline void next_micro(const TuningState& state) { ++counters(state).micro; }
-inline void next_step(const TuningState& state) { ++counters(state).step; }
-
-// The first of equal losses stays the best; NaN never is.
+// Of the current micro-batch, which is over then. The first of equal losses stays the best; NaN never is.
 template <class T>
-void judge(const TuningState& state) {
-  const T loss = at_step<T>(state.loss, state);
-  T& best = *state.best.as<T>();
-  Counters& c = counters(state);
-  c.is_best = loss < best;
-  if (c.is_best) {
-    best = loss;
-    c.best_step = c.step;
-  }
+void add_loss(T loss, const TuningState& state) {
+  Counters& now = *state.now();
+  now.step = static_cast<i32>(now.micro / state.accumulate);
+  T &sum = at_step<T>(state.loss, state), &best = *state.best.as<T>();
+  sum += loss;
+  ++now.micro;
+  now.is_best = now.micro % state.accumulate == 0 && sum < best;
+  if (!now.is_best) return;
+  best = sum;
+  now.best_step = now.step;
 }
 
 }  // namespace signround::SIGNROUND_ISA

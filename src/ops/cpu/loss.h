@@ -11,10 +11,10 @@ namespace signround::SIGNROUND_ISA {
 template <class T>
 using Wide = std::conditional_t<std::is_floating_point_v<T>, double, T>;
 
-// loss += mean((y - target)^2) over the tokens that count,   dy = 2 (y - target), 0 where a token does not count: with skip_last
+// Returns mean((y - target)^2) over the tokens that count.   dy = 2 (y - target), 0 where a token does not count: with skip_last
 // the last of each `tokens` rows. dy may be target or y.
 template <class T>
-void mse(T* dy, const T* y, const T* target, T& loss, i64 rows, i64 cols, i64 tokens, bool skip_last) {
+T mse(T* dy, const T* y, const T* target, i64 rows, i64 cols, i64 tokens, bool skip_last) {
   constexpr i64 kParts = 256;
   const i64 part = (rows + kParts - 1) / kParts;
   Wide<T> sums[kParts] = {};
@@ -35,7 +35,7 @@ void mse(T* dy, const T* y, const T* target, T& loss, i64 rows, i64 cols, i64 to
   Wide<T> sum = 0;
   for (const Wide<T>& s : sums) sum += s;
   const i64 counted = skip_last ? rows - rows / tokens : rows;
-  if (counted > 0) loss += static_cast<T>(sum / Wide<T>(static_cast<double>(counted * cols)));
+  return counted > 0 ? static_cast<T>(sum / Wide<T>(static_cast<double>(counted * cols))) : T(0);
 }
 
 // log(sum(exp(x))), and its largest term apart, so that nothing overflows.

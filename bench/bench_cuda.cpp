@@ -111,7 +111,7 @@ int main() {
   time(bench, "add", "GB/s", 3 * row_bytes, [&] { b.add(z, x, y); });
   time(bench, "add_bwd add", "GB/s", 3 * row_bytes, [&] { b.add_bwd(z, Acc::add, y); });
   time(bench, "gather", "GB/s", 2 * row_bytes, [&] { b.gather(y, x, kTokens, state); });
-  time(bench, "mse", "GB/s", 3 * row_bytes, [&] { b.mse(z, x, z, kTokens, true, state); });
+  time(bench, "mse", "GB/s", 3 * row_bytes, [&] { b.mse(z, x, {y, true}, kTokens, true, state); });
 
   // A layer of 128 experts from 2048 to 768 columns, of which a token has 8, all alike busy.
   constexpr i64 kExperts = 128, kActive = 8, kIn = 2048, kOut = 768, kChoices = kRows * kActive;

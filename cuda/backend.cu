@@ -212,10 +212,7 @@ void CudaBackend::fill(Tensor dst, float value) {
 void CudaBackend::aside(const std::function<void()>& body) {
   cuda_check(cudaEventRecord(forked_, stream_), "aside");
   cuda_check(cudaStreamWaitEvent(side_, forked_), "aside");
-  const auto change_sides = [&] {
-    std::swap(stream_, side_);
-    aside_ = !aside_;
-  };
+  const auto change_sides = [&] { std::swap(stream_, side_); };
   change_sides();
   try {
     body();

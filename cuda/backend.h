@@ -80,7 +80,7 @@ class CudaBackend final : public Backend {
   void combine(Tensor y, Tensor x, Tensor weights, Tensor order) override;
   void combine_bwd(Tensor dx, Tensor dweights, Acc acc_x, Acc acc_weights, Tensor dy, Tensor x, Tensor weights,
                    Tensor order) override;
-  void mse(Tensor dy, Tensor y, Tensor target, i64 tokens, bool skip_last, const TuningState& state) override;
+  void mse(Tensor dy, Tensor y, const Targets& targets, i64 tokens, bool skip_last, const TuningState& state) override;
   void cross_entropy(Tensor nll, Tensor logits, Tensor target) override;
   void cross_entropy_bwd(Tensor dlogits, Tensor logits, Tensor target) override;
   void group_range(Tensor wmin, Tensor wmax, Tensor w, const QuantSpec& spec) override;
@@ -123,7 +123,6 @@ class CudaBackend final : public Backend {
   Pinned pinned_;
   cudaStream_t stream_ = nullptr, side_ = nullptr;
   cudaEvent_t forked_ = nullptr, joined_ = nullptr;  // where side_ starts, where it ends
-  bool aside_ = false;                               // what is issued now runs beside other things
   void* staging_[2] = {};        // pinned
   cudaEvent_t events_[2] = {};   // when a staging buffer, or a stretch of repeat(), is done with
   Faults* faults_ = nullptr;     // on the device

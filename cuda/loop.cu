@@ -55,10 +55,7 @@ void CudaBackend::gather(Tensor y, Tensor cache, i64 tokens, const TuningState& 
     with_type(cache, [&]<class C>(const C* from) {
       using Narrow = std::conditional_t<sizeof(T) < sizeof(C), T, C>;
       with_width<Narrow>(sample, {y.data, from}, [&](auto V) {
-        // Aside it must leave room for the kernels that it runs beside: what a bus delivers, a few blocks can ask for.
-        constexpr unsigned kBlocksAside = 4;
-        const unsigned blocks = blocks_for(divide_up(sample, V));
-        const dim3 grid(aside_ ? std::min(kBlocksAside, blocks) : blocks, static_cast<unsigned>(batch));
+        const dim3 grid(blocks_for(divide_up(sample, V)), static_cast<unsigned>(batch));
         gather_kernel<V><<<grid, kBlock, 0, stream_>>>(y.as<T>(), from, sample, samples, state.order.as<i32>(),
                                                        state.order.size(), state.now(), faults_);
       });

@@ -4,21 +4,44 @@
 namespace signround::cuda {
 namespace {
 
+// Where the rows of the current micro-batch's targets are.
+struct TargetRows {
+  i64 places;        // in turn; 0: by the order
+  const i32* order;  // [orders] of `samples`
+  i64 orders, samples;
+  const Counters* now;
+
+  // None, -1, if the order is wrong.
+  __device__ i64 of(i64 row, i64 rows, i64 tokens, Faults* faults) const {
+    const i64 micro = now->micro;
+    if (places > 0) return micro % places * rows + row;
+    const i64 b = row / tokens, token = row % tokens, at = micro * (rows / tokens) + b;
+    const i32 sample = at >= 0 && at < orders ? order[at] : -1;
+    if (sample >= 0 && sample < samples) return sample * tokens + token;
+    if (token == 0 && lane() == 0) report(faults, Fault::sample, at, sample);
+    return -1;
+  }
+};
+
 // Part i of the sum: rows i*8 + warp, then every kLossParts*8-th one. A warp a row; a thread adds up its share of a row as
-// float, rows as double. dy may be target or y.
+// float, rows as double. dy may be y.
 template <int V, class T>
-__global__ void mse_kernel(T* dy, const T* y, const T* target, double* parts, i64 rows, i64 cols, i64 tokens, bool skip_last) {
+__global__ void mse_kernel(T* dy, const T* y, const T* states, TargetRows targets, double* parts, i64 rows, i64 cols,
+                           i64 tokens, bool skip_last, Faults* faults) {
   double sum = 0;
   for (i64 row = global_warp(); row < rows; row += static_cast<i64>(gridDim.x) * (kBlock / kWarp)) {
-    const bool counts = !skip_last || row % tokens != tokens - 1;
+    const i64 from = targets.of(row, rows, tokens, faults);
+    const bool counts = from >= 0 && (!skip_last || row % tokens != tokens - 1);
+    T* d = dy + row * cols;
+    const T *given = y + row * cols, *wanted = states + from * cols;
     float squares = 0;
-    for (i64 i = row * cols + lane() * V; i < (row + 1) * cols; i += kWarp * V) {
+    for (i64 i = lane() * V; i < cols; i += kWarp * V) {
       if (!counts) {
-        accumulate<V>(dy + i, false, [](int) { return 0.0f; });
+        accumulate<V>(d + i, false, [](int) { return 0.0f; });
         continue;
       }
-      const Pack<T, V> a = load<V>(y + i), b = load<V>(target + i);
-      accumulate<V>(dy + i, false, [&](int v) { return 2 * (widened(a.x[v]) - widened(b.x[v])); });
+      const Pack<T, V> a = load<V>(given + i), b = load<V>(wanted + i);
+      accumulate<V>(d + i, false, [&](int v) { return 2 * (widened(a.x[v]) - widened(b.x[v])); });
 #pragma unroll
       for (int v = 0; v < V; ++v) squares += (widened(a.x[v]) - widened(b.x[v])) * (widened(a.x[v]) - widened(b.x[v]));
     }
@@ -98,14 +121,17 @@ __global__ void cross_entropy_bwd_kernel(T* dlogits, const T* logits, const i32*
 
 }  // namespace
 
-void CudaBackend::mse(Tensor dy, Tensor y, Tensor target, i64 tokens, bool skip_last, const TuningState& state) {
-  fits(dy.size() == y.size() && y.size() == target.size() && tokens > 0 && y.rows() % tokens == 0, "mse");
+void CudaBackend::mse(Tensor dy, Tensor y, const Targets& targets, i64 tokens, bool skip_last, const TuningState& state) {
+  fits(targets.fit(dy, y, tokens), "mse");
+  const Tensor states = targets.states;
+  const TargetRows target_rows{targets.in_turn ? states.rows() / y.rows() : 0, state.order.as<i32>(), state.order.size(),
+                               states.rows() / tokens, state.now()};
   const i64 rows = y.rows(), cols = y.cols(), counted = skip_last ? rows - rows / tokens : rows;
   const int parts = static_cast<int>(std::min<i64>(kLossParts, divide_up(rows, kBlock / kWarp)));
   with_activation([&]<class T>(T) {
-    with_width<T>(cols, {dy.data, y.data, target.data}, [&](auto V) {
-      mse_kernel<V><<<static_cast<unsigned>(parts), kBlock, 0, stream_>>>(dy.as<T>(), y.as<T>(), target.as<T>(), loss_parts_,
-                                                                          rows, cols, tokens, skip_last);
+    with_width<T>(cols, {dy.data, y.data, states.data}, [&](auto V) {
+      mse_kernel<V><<<static_cast<unsigned>(parts), kBlock, 0, stream_>>>(
+          dy.as<T>(), y.as<T>(), states.as<T>(), target_rows, loss_parts_, rows, cols, tokens, skip_last, faults_);
     });
   });
   launched("mse");

@@ -142,7 +142,7 @@ TEST_CASE("cuda: embedding and losses") {
         lab.backend.fill(loss, 0);
         state.loss = view(loss.data, loss.dtype, 2), state.best = lab.scratch(1, 1);
         state.counters = lab.integers({1, 0, 0, 0});
-        lab.backend.mse(dy, y, target, e.rows, skip_last, state);
+        lab.backend.mse(dy, y, {target, true}, e.rows, skip_last, state);
       });
 }
 
@@ -307,6 +307,16 @@ TEST_CASE("cuda: the loop's own steps") {
       gpu->gather(y, cache, tokens, state);
       CHECK(lab.read(y.slice(0, tokens)) == lab.read(cache.slice(tokens, tokens)));
       CHECK(lab.read(y.slice(tokens, tokens)) == lab.read(cache.slice(3 * tokens, tokens)));
+      // The same targets gathered, picked by the order, and in turn.
+      const Tensor made = lab.in(2 * tokens, cols), want = lab.out(2 * tokens, cols), got = lab.out(2 * tokens, cols);
+      state.loss = lab.values({0, 0}), state.best = lab.values({1e30f});
+      for (const Targets& targets : {Targets{cache}, Targets{cache, true}}) {
+        state.counters = lab.integers({1, 0, 0, 0});
+        gpu->mse(got, made, targets, tokens, true, state);
+        state.counters = lab.integers({1, 0, 0, 0});
+        gpu->mse(want, made, {targets.in_turn ? cache.slice(2 * tokens, 2 * tokens) : y, true}, tokens, true, state);
+        CHECK(lab.read(got) == lab.read(want));
+      }
     }
     const Tensor y = lab.in(1, 1), zero = lab.in(1, 1), dy = lab.out(1, 1);
     gpu->fill(zero, 0);
@@ -316,7 +326,7 @@ TEST_CASE("cuda: the loop's own steps") {
       state.counters = lab.integers({0, 0, 0, 0}), state.accumulate = accumulate;
       const auto measure = [&](float error) {
         gpu->fill(y, error);
-        gpu->mse(dy, y, zero, 1, false, state);
+        gpu->mse(dy, y, {zero, true}, 1, false, state);
       };
       const Tensor now = lab.values({0, 0, 0}), kept = lab.values({-1, -1, -1});
       const float errors[] = {2, 1, 1, std::numeric_limits<float>::quiet_NaN(), 0.5f};

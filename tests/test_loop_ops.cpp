@@ -55,16 +55,37 @@ TEST_CASE("mse: the mean over the tokens that count, and a gradient of the sum")
       State<Dual> s;
       s.counters = {1, 0, 0, 0};
       s.loss[1] = 7;
-      dual.mse(tensor(dy, rows, cols), tensor(y, rows, cols), tensor(target, rows, cols), tokens, skip_last, s.view());
+      dual.mse(tensor(dy, rows, cols), tensor(y, rows, cols), {tensor(target, rows, cols), true}, tokens, skip_last, s.view());
       CHECK(s.loss[1].v == doctest::Approx(7 + sum / counted).epsilon(1e-14));
       double along = 0;
       for (size_t i = 0; i < y.size(); ++i) along += dy[i].v * y[i].d;
       CHECK(s.loss[1].d * counted == doctest::Approx(along).epsilon(1e-12));
-      std::vector<Dual> in_place = target;
       CHECK(s.counters == std::vector<i32>{2, 1, 1, 1});
-      dual.mse(tensor(in_place, rows, cols), tensor(y, rows, cols), tensor(in_place, rows, cols), tokens, skip_last, s.view());
+      std::vector<Dual> in_place = y;
+      dual.mse(tensor(in_place, rows, cols), tensor(in_place, rows, cols), {tensor(target, rows, cols), true}, tokens, skip_last,
+               s.view());
       for (size_t i = 0; i < dy.size(); ++i) REQUIRE(in_place[i].v == dy[i].v);
     }
+}
+
+TEST_CASE("mse: targets are picked by the order of the samples, or in turn") {
+  const std::unique_ptr<Backend> backend = make_cpu_backend(Precision::f32);
+  std::vector<float> states = {0, 1, 10, 11, 20, 21}, y = {0, 0}, dy(2);
+  State<float> s;
+  s.order = {2, 0, 1};
+  const auto next = [&](bool in_turn) {  // a micro-batch of one sample of two tokens
+    backend->mse(tensor(dy, 2, 1), tensor(y, 2, 1), {tensor(states, 6, 1), in_turn}, 2, false, s.view());
+    return dy;
+  };
+  CHECK(next(false) == std::vector<float>{-40, -42});
+  CHECK(next(false) == std::vector<float>{0, -2});
+  CHECK(next(false) == std::vector<float>{-20, -22});
+  s = State<float>();
+  s.loss.resize(4), s.lr.resize(4), s.minmax_lr.resize(4);
+  for (float first : {0.0f, 10.0f, 20.0f, 0.0f}) CHECK(next(true) == std::vector<float>{-2 * first, -2 * first - 2});
+  s = State<float>();
+  s.order = {3};
+  CHECK(contains(error_of(ErrorKind::bug, [&] { next(false); }), "sample 3 is not in the cache"));
 }
 
 TEST_CASE("mse: the same loss for any number of threads") {
@@ -77,7 +98,7 @@ TEST_CASE("mse: the same loss for any number of threads") {
   for (int threads : {1, 2, 3}) {
     const Threads use(threads);
     State<float> s;
-    backend->mse(tensor(dy, rows, cols), tensor(y, rows, cols), tensor(target, rows, cols), rows, true, s.view());
+    backend->mse(tensor(dy, rows, cols), tensor(y, rows, cols), {tensor(target, rows, cols), true}, rows, true, s.view());
     losses.push_back(s.loss[0]);
   }
   CHECK(losses[0] == losses[1]);
@@ -90,7 +111,7 @@ TEST_CASE("tuning loop: samples in their order, steps counted, the first of equa
   TuningState state = s.view();
   const auto measure = [&](float error) {  // a micro-batch of one number
     std::vector<float> y = {error}, zero = {0}, dy = {0};
-    backend->mse(tensor(dy, 1, 1), tensor(y, 1, 1), tensor(zero, 1, 1), 1, false, state);
+    backend->mse(tensor(dy, 1, 1), tensor(y, 1, 1), {tensor(zero, 1, 1), true}, 1, false, state);
   };
   std::vector<float> cache = {0, 1, 10, 11, 20, 21}, batch(4), kept = {0}, now = {5};
   std::vector<bf16> narrow = converted<bf16>(cache);

@@ -89,6 +89,18 @@ struct TuningState {
   }
 };
 
+// What micro-batches shall give: micro-batch m the samples order[m*B] .. of all that there are, or, in turn, those in place m % n
+// of n places, each of B*T rows.
+struct Targets {
+  Tensor states;  // [samples*T or n*B*T, D] of activations; may lie in the host's memory
+  bool in_turn = false;
+
+  bool fit(Tensor dy, Tensor y, i64 tokens) const {
+    return dy.size() == y.size() && dy.dtype == y.dtype && states.dtype == y.dtype && states.cols() == y.cols() && tokens > 0 &&
+           y.rows() % tokens == 0 && states.rows() % (in_turn ? y.rows() : tokens) == 0 && states.rows() > 0;
+  }
+};
+
 struct Backend : Allocator {
   virtual std::string name() const = 0;       // "cpu avx512bf16", "cuda NVIDIA H100 80GB HBM3"
   virtual DType activation_type() const = 0;  // of activations and their gradients
@@ -214,12 +226,12 @@ struct Backend : Allocator {
                            Tensor order) = 0;
 
   // ---- losses.
-  // Squared error:   loss[step] += mean((y - target)^2) over the tokens that count;  dy = 2 (y - target).
+  // Squared error:   loss[step] += mean((y - target)^2) over the tokens that count;  dy = 2 (y - target).   dy may be y.
   //   dy is the gradient of the sum, not of the mean: SignRound uses only its sign: nothing can underflow. With skip_last the
-  //   last of each T positions counts neither in loss nor in dy (no token follows it). dy may be target itself.
+  //   last of each T positions counts neither in loss nor in dy (no token follows it).
   //   That was the current micro-batch: `micro` moves on. With the last one of a step is_best = loss[step] < best, and then best
   //   and its step are updated (strictly lower: the first of equals stays).
-  virtual void mse(Tensor dy, Tensor y, Tensor target, i64 tokens, bool skip_last, const TuningState& state) = 0;
+  virtual void mse(Tensor dy, Tensor y, const Targets& targets, i64 tokens, bool skip_last, const TuningState& state) = 0;
   // Next token:   nll[n] = logsumexp(logits[n]) - logits[n, target[n]];  target i32; rows with target < 0 give 0.
   //   dlogits = softmax(logits) - onehot(target)
   virtual void cross_entropy(Tensor nll, Tensor logits, Tensor target) = 0;

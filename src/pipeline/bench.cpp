@@ -152,7 +152,7 @@ void time_groups(Backend& backend, const Program& program, const BlockWork& work
   TuningState endless = work.state();  // a step that takes any number of losses
   endless.accumulate = i64{1} << 30;
   groups.time("loss", 0, 3.0 * static_cast<double>(out.bytes()),
-              [&] { backend.mse(executor.output_grad(), out, out, tokens, true, endless); });
+              [&] { backend.mse(executor.output_grad(), out, {out, true}, tokens, true, endless); });
 }
 
 }  // namespace
@@ -162,9 +162,10 @@ BenchReport bench(const BenchOptions& options) {
   const Config config = config_of(options.shape);
   const std::unique_ptr<Backend> backend = make_backend(run.device, run.precision, run.graph);
   const RandomWeights source;
+  const i64 cache = Chain::cache_bytes(*backend, run.nsamples, run.seqlen, config.hidden);
   const TuneOptions tune{.steps = run.iters, .batch = run.batch_size, .accumulate = run.accumulate, .tokens = run.seqlen,
                          .lr = 1 / static_cast<double>(run.iters), .minmax_lr = 1 / static_cast<double>(run.iters),
-                         .search_bits = run.search_bits, .early_targets = run.memory != Memory::least};
+                         .search_bits = run.search_bits, .targets_ahead = targets_ahead(run.memory, cache)};
   const Program program = family_of(config).block(config, 0);
   std::vector<QuantSpec> specs;
   for (const WeightRef& w : program.weights) specs.push_back(w.linear ? run.spec : QuantSpec{.bits = 16});
@@ -178,7 +179,7 @@ BenchReport bench(const BenchOptions& options) {
   Arena measure, measure_snapshots;
   BlockWork(measure, measure_snapshots, *backend, source, program, specs, tune);
   sizes.arena = measure.used(), sizes.snapshots = measure_snapshots.used();
-  sizes.cache = Chain::cache_bytes(*backend, run.nsamples, run.seqlen, config.hidden);
+  sizes.cache = cache;
   const MemoryPlan memory = arrange(sizes, run.memory, backend->free_bytes());
   report.planned_bytes = memory.device_bytes();
   const auto at = [&](bool on_host) -> Allocator& { return on_host ? backend->host_memory() : *backend; };

@@ -46,8 +46,8 @@ BlockWork::BlockWork(Arena& arena, Arena& snapshots, Backend& backend, const Wei
     offset |= specs[i].two_levels() && !specs[i].symmetric;
   });
   const Slot& output = program.slots[static_cast<size_t>(program.output)];
-  if (tune.steps > 0 && tune.early_targets)
-    wanted_ = arena.take(backend.activation_type(), {tune.batch * tune.tokens, output.cols});
+  if (tune.steps > 0 && tune.targets_ahead)
+    ahead_ = arena.take(backend.activation_type(), {2 * tune.accumulate * tune.batch * tune.tokens, output.cols});
   const auto place_grid = [&](Arena& in) {
     grid_.codes = in.take(DType::u8, {weights});
     grid_.scale = in.take(DType::f16, {scales});
@@ -67,7 +67,7 @@ void BlockWork::run_original(const Chain& chain) const {
 }
 
 TuneResult BlockWork::tune(Tensor inputs, Tensor targets, Sampler& sampler, const std::function<void(i64)>& issued) const {
-  return tune_block(backend_, executor(), quant_, state_, inputs, targets, wanted_, sampler, tune_, issued);
+  return tune_block(backend_, executor(), quant_, state_, inputs, targets, ahead_, sampler, tune_, issued);
 }
 
 QuantizedLinear BlockWork::codes_of(size_t weight, const std::string& name, i64 first, i64 rows) const {

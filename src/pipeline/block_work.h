@@ -42,7 +42,7 @@ class BlockWork {
   Stage stage_;
   BlockQuant quant_;
   TuningState state_;
-  Tensor wanted_;                // targets of a batch, if they arrive early
+  Tensor ahead_;                 // room for targets that come ahead
   GridTensors grid_;             // as large as the largest layer needs; in the activations' place if it fits there
 };
 

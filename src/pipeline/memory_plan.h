@@ -18,6 +18,9 @@ struct MemoryPlan {
   i64 device_bytes() const { return arena + snapshots + 2 * cache - host_bytes(); }
 };
 
+// Whether targets that take so many bytes lie on the host and come ahead of the steps that want them, so that they cost no time.
+bool targets_ahead(Memory memory, i64 cache);
+
 // Sets the places: the first that `memory` allows and that fits `free` bytes of the device, else the last that it allows.
 MemoryPlan arrange(MemoryPlan sizes, Memory memory, i64 free);
 

@@ -47,7 +47,7 @@ class Run {
     tune_.lr = options.lr.value_or(options.iters > 0 ? 1 / static_cast<double>(options.iters) : 0);
     tune_.minmax_lr = options.minmax_lr.value_or(tune_.lr);
     tune_.search_bits = options.search_bits;
-    tune_.early_targets = options.memory != Memory::least;
+    tune_.targets_ahead = targets_ahead(options.memory, cache_bytes());
     if (tunes()) check_length(model_.config(), options.seqlen);
     check(!tunes() || options.batch_size <= options.nsamples, ErrorKind::usage, "--batch-size ", options.batch_size,
           " is more than the ", options.nsamples, " samples: lower it, or raise --nsamples");
@@ -86,6 +86,9 @@ class Run {
 
  private:
   bool tunes() const { return tune_.steps > 0; }
+  i64 cache_bytes() const {
+    return Chain::cache_bytes(*backend_, options_.nsamples, options_.seqlen, model_.config().hidden);
+  }
   Samples read_samples() const {
     return read_calibration(options_.model, model_.config(), options_.dataset, options_.ids,
                             {.count = options_.nsamples, .length = options_.seqlen, .seed = options_.seed});
@@ -211,7 +214,7 @@ RunPlan Run::plan() const {
     Arena measure;
     embedding_stage(measure);
     sizes.arena = std::max(sizes.arena, measure.used());
-    sizes.cache = Chain::cache_bytes(*backend_, options_.nsamples, options_.seqlen, model_.config().hidden);
+    sizes.cache = cache_bytes();
   }
   plan.device = backend_->name();
   plan.backend_bytes = backend_->peak_bytes();

@@ -81,7 +81,8 @@ TuningState place_state(Arena& arena, const TuneOptions& options) {
 
 namespace {
 
-void start_state(Backend& backend, const TuningState& state, Sampler& sampler, const TuneOptions& options) {
+// Returns the order of the samples.
+std::vector<i32> start_state(Backend& backend, const TuningState& state, Sampler& sampler, const TuneOptions& options) {
   std::vector<i32> order;
   std::vector<float> lr, minmax_lr;
   for (i64 t = 0; t < options.steps; ++t) {
@@ -97,27 +98,40 @@ void start_state(Backend& backend, const TuningState& state, Sampler& sampler, c
   backend.upload(state.counters, &zeros);
   backend.fill(state.loss, 0);
   backend.fill(state.best, std::numeric_limits<float>::infinity());
+  return order;
 }
 
 }  // namespace
 
 TuneResult tune_block(Backend& backend, const Executor& executor, const BlockQuant& quant, const TuningState& state,
-                      Tensor inputs, Tensor targets, Tensor wanted, Sampler& sampler, const TuneOptions& options,
+                      Tensor inputs, Tensor targets, Tensor ahead, Sampler& sampler, const TuneOptions& options,
                       const std::function<void(i64)>& issued) {
   quant.start(backend);
   quant.quantize(backend, executor);
   executor.forget_counts();
-  start_state(backend, state, sampler, options);
+  const std::vector<i32> order = start_state(backend, state, sampler, options);
+
+  // A step's targets come while the one before it runs, over those of the one before that.
+  const auto fetch_targets = [&](i64 step) {
+    const i64 samples = options.accumulate * options.batch, tokens = options.tokens;
+    for (i64 i = step * samples; i < (step + 1) * samples && step < options.steps; ++i) {
+      const i64 sample = order[static_cast<size_t>(i)];
+      backend.copy(ahead.slice(i % (2 * samples) * tokens, tokens), targets.slice(sample * tokens, tokens));
+    }
+  };
+  const auto meet_targets = [&](i64 step) {  // before the step is issued
+    if (!ahead) return;
+    backend.rejoin();
+    backend.aside([&] { fetch_targets(step + 1); });
+  };
+  if (ahead) backend.aside([&] { fetch_targets(0); });
+  meet_targets(0);
 
   const auto forward = [&] {
-    const Tensor target = wanted ? wanted : executor.output_grad();
-    const auto fetch_targets = [&] { backend.gather(target, targets, options.tokens, state); };
-    if (wanted) backend.aside(fetch_targets);
     backend.gather(executor.input(), inputs, options.tokens, state);
     executor.forward();
-    if (wanted) backend.rejoin();
-    else fetch_targets();
-    backend.mse(executor.output_grad(), executor.output(), target, options.tokens, options.skip_last, state);
+    backend.mse(executor.output_grad(), executor.output(), {ahead ? ahead : targets, static_cast<bool>(ahead)}, options.tokens,
+                options.skip_last, state);
   };
   // Weights step all at once if their gradients are kept; else one by one, each before its gradient's place is taken.
   const bool at_once = executor.keeps_weight_grads();
@@ -139,7 +153,11 @@ TuneResult tune_block(Backend& backend, const Executor& executor, const BlockQua
   };
   // What the last step would learn is never evaluated, so it only measures.
   backend.repeat(
-      options.steps - 1, [&] { step(true); }, issued);
+      options.steps - 1, [&] { step(true); },
+      [&](i64 n) {
+        meet_targets(n);
+        issued(n);
+      });
   backend.repeat(
       1, [&] { step(false); }, [&](i64) { issued(options.steps); });
   quant.take_best(backend);

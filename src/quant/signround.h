@@ -13,8 +13,7 @@ struct TuneOptions {
   i64 steps = 200, batch = 8, accumulate = 1, tokens = 2048;
   double lr = 0.005, minmax_lr = 0.005;  // of the first step; both fall linearly to 0
   int search_bits = 0;                   // weights of so many bits or fewer: groups start from the range with the least error
-  bool early_targets = true;             // they arrive while the block runs; else after it, in its gradient's place, which takes
-                                         // less memory and more time
+  bool targets_ahead = false;            // there is room for two steps' targets: each is copied while the step before it runs
   bool skip_last = true;                 // the last position of a sample counts neither in the loss nor in its gradient: what it
                                          // predicts is not in the sample (as in the reference since July 2026)
 };
@@ -65,10 +64,10 @@ struct BlockQuant {
 TuningState place_state(Arena& arena, const TuneOptions& options);
 
 // Tunes one block: `inputs` and `targets` [samples*T, D] are on the backend, the executor's plan is a tuning one for batch and
-// tokens that keeps the weights' gradients if options.accumulate > 1; wanted [B*T, D] is room for the targets of a batch, empty
-// unless options.early_targets. On return quant holds the best parameters. issued(n): n steps were issued; may throw to stop.
+// tokens that keeps the weights' gradients if options.accumulate > 1; ahead [2*accumulate*B*T, D] is room for targets that come
+// ahead, or empty. On return quant holds the best parameters. issued(n): n steps were issued; may throw to stop.
 TuneResult tune_block(Backend& backend, const Executor& executor, const BlockQuant& quant, const TuningState& state,
-                      Tensor inputs, Tensor targets, Tensor wanted, Sampler& sampler, const TuneOptions& options,
+                      Tensor inputs, Tensor targets, Tensor ahead, Sampler& sampler, const TuneOptions& options,
                       const std::function<void(i64)>& issued);
 
 }  // namespace signround

@@ -243,9 +243,10 @@ class CpuBackend final : public CpuDevice<T> {
   }
 
   // ---- losses
-  void mse(Tensor dy, Tensor y, Tensor target, i64 tokens, bool skip_last, const TuningState& state) override {
-    fits(dy.size() == y.size() && y.size() == target.size() && tokens > 0 && y.rows() % tokens == 0, "mse");
-    add_loss(SIGNROUND_ISA::mse(dy.as<T>(), y.as<T>(), target.as<T>(), y.rows(), y.cols(), tokens, skip_last), state);
+  void mse(Tensor dy, Tensor y, const Targets& targets, i64 tokens, bool skip_last, const TuningState& state) override {
+    fits(targets.fit(dy, y, tokens), "mse");
+    const TargetRows<T> target(targets, y.rows(), tokens, state);
+    add_loss(SIGNROUND_ISA::mse(dy.as<T>(), y.as<T>(), target, y.rows(), y.cols(), tokens, skip_last), state);
   }
   void cross_entropy(Tensor nll, Tensor logits, Tensor target) override {
     fits(nll.size() == logits.rows() && target.size() == logits.rows(), "cross_entropy");

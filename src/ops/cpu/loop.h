@@ -22,17 +22,45 @@ T& at_step(Tensor array, const TuningState& state) {
   return array.as<T>()[step];
 }
 
+// order[micro * B] .. of the current micro-batch: each is one of so many samples.
+inline std::span<const i32> samples_of_micro(i64 batch, i64 samples, const TuningState& state) {
+  const i64 first = state.now()->micro * batch;
+  check(first >= 0 && first + batch <= state.order.size(), ErrorKind::bug, "micro-batch past the end of the order of samples");
+  const std::span<const i32> order(state.order.as<i32>() + first, static_cast<size_t>(batch));
+  for (const i32 sample : order)
+    check(sample >= 0 && sample < samples, ErrorKind::bug, "sample ", sample, " is not in the cache");
+  return order;
+}
+
 // y[b] = cache[order[micro * B + b]], a sample being `tokens` rows of `cols`.
 template <class T, class C>
 void gather(T* y, const C* cache, i64 rows, i64 cols, i64 tokens, i64 cached_rows, const TuningState& state) {
-  const i64 batch = rows / tokens, first = state.now()->micro * batch, sample = tokens * cols;
-  check(first >= 0 && first + batch <= state.order.size(), ErrorKind::bug, "micro-batch past the end of the order of samples");
-  const i32* order = state.order.as<i32>() + first;
-  for (i64 b = 0; b < batch; ++b) {
-    check(order[b] >= 0 && (order[b] + 1) * tokens <= cached_rows, ErrorKind::bug, "sample ", order[b], " is not in the cache");
-    convert(y + b * sample, cache + order[b] * sample, sample);
+  const i64 sample = tokens * cols;
+  for (const i32 from : samples_of_micro(rows / tokens, cached_rows / tokens, state)) {
+    convert(y, cache + from * sample, sample);
+    y += sample;
   }
 }
+
+// The current micro-batch's targets, row by row.
+template <class T>
+class TargetRows {
+ public:
+  TargetRows(const Targets& targets, i64 rows, i64 tokens, const TuningState& state)
+      : first_(targets.states.as<T>()), cols_(targets.states.cols()), tokens_(tokens) {
+    if (targets.in_turn) first_ += state.now()->micro % (targets.states.rows() / rows) * rows * cols_;
+    else order_ = samples_of_micro(rows / tokens, targets.states.rows() / tokens, state);
+  }
+  const T* operator[](i64 row) const {
+    const i64 from = order_.empty() ? row : order_[static_cast<size_t>(row / tokens_)] * tokens_ + row % tokens_;
+    return first_ + from * cols_;
+  }
+
+ private:
+  const T* first_;
+  i64 cols_, tokens_;
+  std::span<const i32> order_;
+};
 
 // Of the current micro-batch, which is over then. The first of equal losses stays the best; NaN never is.
 template <class T>

@@ -12,9 +12,9 @@ template <class T>
 using Wide = std::conditional_t<std::is_floating_point_v<T>, double, T>;
 
 // Returns mean((y - target)^2) over the tokens that count.   dy = 2 (y - target), 0 where a token does not count: with skip_last
-// the last of each `tokens` rows. dy may be target or y.
+// the last of each `tokens` rows. dy may be y.
 template <class T>
-T mse(T* dy, const T* y, const T* target, i64 rows, i64 cols, i64 tokens, bool skip_last) {
+T mse(T* dy, const T* y, const TargetRows<T>& target, i64 rows, i64 cols, i64 tokens, bool skip_last) {
   constexpr i64 kParts = 256;
   const i64 part = (rows + kParts - 1) / kParts;
   Wide<T> sums[kParts] = {};
@@ -22,7 +22,7 @@ T mse(T* dy, const T* y, const T* target, i64 rows, i64 cols, i64 tokens, bool s
     Wide<T> sum = 0;
     for (i64 row = first; row < last; ++row) {
       T* d = dy + row * cols;
-      const T *a = y + row * cols, *b = target + row * cols;
+      const T *a = y + row * cols, *b = target[row];
       if (skip_last && row % tokens == tokens - 1) {
         for (i64 i = 0; i < cols; ++i) d[i] = T(0);
         continue;

@@ -1,9 +1,10 @@
 #include "export/gguf_model.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
-#include <cstring>
 
+#include "base/threads.h"
 #include "export/gguf.h"
 #include "export/gguf_names.h"
 #include "export/gguf_tokenizer.h"
@@ -28,15 +29,23 @@ u32 file_type(GgmlType type) {
 
 template <class From, class To>
 void convert_to(std::vector<std::byte>& out, const std::vector<std::byte>& in, const std::string& name, float plus) {
+  const i64 count = static_cast<i64>(in.size() / sizeof(From));
+  out.resize(static_cast<std::size_t>(count) * sizeof(To));
   const From* from = reinterpret_cast<const From*>(in.data());
-  const std::size_t count = in.size() / sizeof(From);
-  out.resize(count * sizeof(To));
-  for (std::size_t i = 0; i < count; ++i) {
-    const To value(static_cast<float>(from[i]) + plus);
-    check(std::isfinite(static_cast<float>(value)), ErrorKind::bad_input, "tensor ", quote(name), ": the value at index ", i,
-          " is not finite in F16; the nearest is --format auto_round");
-    std::memcpy(out.data() + i * sizeof(To), &value, sizeof(To));
-  }
+  To* to = reinterpret_cast<To*>(out.data());
+  std::atomic<bool> finite = true;
+  parallel_ranges(count, i64{1} << 18, [&](i64 first, i64 last) {
+    bool all = true;
+    for (i64 i = first; i < last; ++i) {
+      to[i] = To(static_cast<float>(from[i]) + plus);
+      all &= std::isfinite(static_cast<float>(to[i]));
+    }
+    if (!all) finite = false;
+  });
+  for (i64 i = 0; !finite; ++i)  // the first of them is named, whichever range was sooner
+    if (!std::isfinite(static_cast<float>(to[i])))
+      fail(ErrorKind::bad_input, "tensor ", quote(name), ": the value at index ", i,
+           " is not finite in F16; the nearest is --format auto_round");
 }
 
 template <class To>

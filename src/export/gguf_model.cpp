@@ -8,6 +8,7 @@
 #include "export/gguf.h"
 #include "export/gguf_names.h"
 #include "export/gguf_tokenizer.h"
+#include "io/sha256.h"
 
 namespace signround {
 namespace {
@@ -121,7 +122,7 @@ class GgufModel final : public ModelWriter {
     put(name, std::as_bytes(std::span(exporter_->encode(layer)[0].bytes)), layer.rows);
   }
 
-  void finish_tensors() override {
+  void copy_tensors() override {
     for (const auto& [name, factors] : rope_factors_) put_as(name, std::as_bytes(std::span(factors)));
     for (const auto& [tensor, type, from, first] : others_) {
       std::vector<std::byte> bytes(tensor.bytes);
@@ -131,6 +132,9 @@ class GgufModel final : public ModelWriter {
                                     : converted<f16>(bytes, tensor.dtype, tensor.name);
       put(tensor.name, bytes, tensor.shape[0]);
     }
+  }
+
+  void finish() override {
     writer_->finish();
     note_head(kGgufFile, writer_->head_bytes());
   }
@@ -164,7 +168,7 @@ class GgufModel final : public ModelWriter {
     stack.bytes = {};
   }
   void put_as(const std::string& name, std::span<const std::byte> bytes) {
-    note_tensor(name, bytes);
+    note_tensor(name, digest_of(bytes));
     writer_->write(name, bytes);
   }
 

@@ -1,6 +1,7 @@
 // The whole run on tiny models: the peer's bytes, the same bytes again, and nothing left behind when something is wrong.
 #include <doctest/doctest.h>
 
+#include <cerrno>
 #include <cmath>
 #include <cstring>
 #include <filesystem>
@@ -8,6 +9,7 @@
 
 #include "eval/perplexity.h"
 #include "export/convert.h"
+#include "export/verify.h"
 #include "io/checkpoint.h"
 #include "ops/devices.h"
 #include "pipeline/block_work.h"
@@ -68,6 +70,10 @@ bool nothing_but_ids(const TempDir& dir) {
     if (entry.path().filename() != "ids.txt" && entry.path().filename() != "model") return false;
   return true;
 }
+
+std::atomic<int> changes_until_fault;
+
+int fail_when_due(std::string_view) { return changes_until_fault-- == 0 ? ENOSPC : 0; }
 
 }  // namespace
 
@@ -221,6 +227,23 @@ TEST_CASE("quantize: what is wrong with the input is named, and nothing is left 
     options.formats = {"gptq"};
     refused(options, ErrorKind::usage, "the nearest is --format gptq_v2");
   }
+  SUBCASE("a value of the embedding that the format cannot hold") {
+    const Path model = dir.path / "model";
+    std::filesystem::copy("data/model", model);
+    const std::string name = "model.embed_tokens.weight";
+    const TensorInfo tensor = Checkpoint(model).at(name);
+    REQUIRE(tensor.dtype == DType::bf16);
+    std::string bytes = read_file(model / "model.safetensors", 1 << 30);
+    const bf16 value(1e6f);
+    std::memcpy(bytes.data() + tensor.offset + 77 * sizeof value, &value, sizeof value);
+    write_file(model / "model.safetensors", bytes);
+    QuantizeOptions options = tiny(dir, "out");
+    options.model = model.string();
+    options.iters = 0;
+    options.spec = {.bits = 4, .group = 32, .symmetric = true};
+    options.formats = {"gguf:q4_0"};
+    refused(options, ErrorKind::bad_input, cat("tensor ", quote(name), ": the value at index 77 is not finite in F16"));
+  }
   SUBCASE("a model that is quantized already") {
     QuantizeOptions options = tiny(dir, "model");
     run(options);
@@ -235,6 +258,26 @@ TEST_CASE("quantize: what is wrong with the input is named, and nothing is left 
     CHECK_THROWS_AS(quantize(tiny(dir, "out"), observer), Error);
     CHECK(nothing_but_ids(dir));
   }
+}
+
+TEST_CASE("quantize: whichever change to the disk fails, while a block is tuned or after, it is told and nothing is left") {
+  const TempDir dir;
+  write_ids(dir.path / "ids.txt", 400, 256);
+  QuantizeOptions options = tiny(dir, "out");
+  options.iters = 1;
+  int n = 0;
+  for (; !path_exists(options.output); ++n) {
+    CAPTURE(n);
+    changes_until_fault = n;
+    set_fault_hook(fail_when_due);
+    const std::string error = error_of(ErrorKind::io, [&] { run(options); });
+    set_fault_hook(nullptr);
+    if (path_exists(options.output)) break;  // behind the renaming nothing is lost, or nothing failed
+    REQUIRE(contains(error, "No space left on device"));
+    CHECK(nothing_but_ids(dir));
+  }
+  CHECK(n > 50);
+  CHECK(verify(options.output).layers == 14);
 }
 
 TEST_CASE("quantize: perplexity before and after, in the model card of every format") {

@@ -257,7 +257,9 @@ TEST_CASE("safetensors: what is written is read back") {
     std::reverse(order.begin(), order.end());
     for (const TensorInfo& t : order) {
       CHECK(t.offset % static_cast<u64>(bytes_of(t.dtype)) == 0);
-      writer.write(t.name, bytes_for(t));
+      const std::vector<std::byte> bytes = bytes_for(t);
+      writer.write(t.name, std::span(bytes).first(bytes.size() / 3));
+      writer.write(t.name, std::span(bytes).subspan(bytes.size() / 3));
       CHECK(contains(error_of([&] { SafetensorsFile{path}; }), "its length is 0; was the file written to the end?"));
     }
     writer.finish();
@@ -305,8 +307,8 @@ TEST_CASE("safetensors: a writer refuses what would not be readable") {
   CHECK(contains(error_of(ErrorKind::bug, [&] { writer.write("c", two); }), "no tensor \"c\" was announced"));
   CHECK(contains(error_of(ErrorKind::bug, [&] { writer.write("b", two); }), "\"b\" has 1 bytes, 2 were given"));
   writer.write("a", two);
-  CHECK(contains(error_of(ErrorKind::bug, [&] { writer.write("a", two); }), "\"a\" is written twice"));
-  CHECK(contains(error_of(ErrorKind::bug, [&] { writer.finish(); }), "\"b\" was never written"));
+  CHECK(contains(error_of(ErrorKind::bug, [&] { writer.write("a", two); }), "\"a\" has 2 bytes, 4 were given"));
+  CHECK(contains(error_of(ErrorKind::bug, [&] { writer.finish(); }), "\"b\" has 1 bytes, 0 were given"));
 }
 
 TEST_CASE("safetensors: errors of a file name it") {

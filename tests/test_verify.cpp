@@ -89,14 +89,35 @@ TEST_CASE("sha256: the standard's own vectors") {
   CHECK(sha256_text("abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq") ==
         "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1");
   CHECK(sha256_text(std::string(1000000, 'a')) == "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
-  const std::string text(3000, 'x');
-  for (size_t cut : {1, 55, 56, 63, 64, 65, 128, 2999}) {  // in two parts as in one
-    Sha256 whole, parts;
+  std::string text(3000, 0);
+  Random random;
+  for (char& c : text) c = static_cast<char>(random.engine());
+  for (size_t cut : {0, 1, 55, 56, 63, 64, 65, 128, 2999}) {  // in two parts as in one, with the processor's help or without
+    Sha256 whole(true), parts;
     whole.update(std::as_bytes(std::span(text)));
     parts.update(std::as_bytes(std::span(text).first(cut)));
     parts.update(std::as_bytes(std::span(text).subspan(cut)));
     CHECK(whole.finish() == parts.finish());
   }
+}
+
+TEST_CASE("sha256: digests of large buffers, whole or part after part") {
+  const std::string text(3 * Digest::kPiece + 5, 'x');
+  const std::span<const std::byte> bytes = std::as_bytes(std::span(text));
+  Sha256 first, last, all;
+  first.update(bytes.first(Digest::kPiece));
+  last.update(bytes.last(5));
+  const std::array<u8, 32> digest = first.finish();
+  for (int i = 0; i < 3; ++i) all.update(std::as_bytes(std::span(digest)));
+  const std::array<u8, 32> end = last.finish();
+  all.update(std::as_bytes(std::span(end)));
+  std::string expected;
+  for (const u8 b : all.finish()) expected += {"0123456789abcdef"[b >> 4], "0123456789abcdef"[b & 15]};
+  CHECK(digest_of(bytes) == expected);
+  Digest parts;
+  parts.update(bytes.first(2 * Digest::kPiece));
+  parts.update(bytes.subspan(2 * Digest::kPiece));
+  CHECK(parts.text() == expected);
 }
 
 TEST_CASE("verify: what was written is right, in shards too") {

@@ -44,6 +44,7 @@ ConvertReport convert(const ConvertOptions& options) {
           ": decodes to other integers or scales than were tuned; signround verify says more");
     writer->write(linear);
   }
+  writer->copy_untouched();
   writer->finish();
   writer->conclude(manifest.provenance);
   return {writer->path(), static_cast<i64>(layers.size()), writer->bytes(), writer->loaders()};

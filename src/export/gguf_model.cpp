@@ -1,12 +1,14 @@
 #include "export/gguf_model.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
-#include <cstring>
 
+#include "base/threads.h"
 #include "export/gguf.h"
 #include "export/gguf_names.h"
 #include "export/gguf_tokenizer.h"
+#include "io/sha256.h"
 
 namespace signround {
 namespace {
@@ -28,15 +30,23 @@ u32 file_type(GgmlType type) {
 
 template <class From, class To>
 void convert_to(std::vector<std::byte>& out, const std::vector<std::byte>& in, const std::string& name, float plus) {
+  const i64 count = static_cast<i64>(in.size() / sizeof(From));
+  out.resize(static_cast<std::size_t>(count) * sizeof(To));
   const From* from = reinterpret_cast<const From*>(in.data());
-  const std::size_t count = in.size() / sizeof(From);
-  out.resize(count * sizeof(To));
-  for (std::size_t i = 0; i < count; ++i) {
-    const To value(static_cast<float>(from[i]) + plus);
-    check(std::isfinite(static_cast<float>(value)), ErrorKind::bad_input, "tensor ", quote(name), ": the value at index ", i,
-          " is not finite in F16; the nearest is --format auto_round");
-    std::memcpy(out.data() + i * sizeof(To), &value, sizeof(To));
-  }
+  To* to = reinterpret_cast<To*>(out.data());
+  std::atomic<bool> finite = true;
+  parallel_ranges(count, i64{1} << 18, [&](i64 first, i64 last) {
+    bool all = true;
+    for (i64 i = first; i < last; ++i) {
+      to[i] = To(static_cast<float>(from[i]) + plus);
+      all &= std::isfinite(static_cast<float>(to[i]));
+    }
+    if (!all) finite = false;
+  });
+  for (i64 i = 0; !finite; ++i)  // the first of them is named, whichever range was sooner
+    if (!std::isfinite(static_cast<float>(to[i])))
+      fail(ErrorKind::bad_input, "tensor ", quote(name), ": the value at index ", i,
+           " is not finite in F16; the nearest is --format auto_round");
 }
 
 template <class To>
@@ -112,7 +122,7 @@ class GgufModel final : public ModelWriter {
     put(name, std::as_bytes(std::span(exporter_->encode(layer)[0].bytes)), layer.rows);
   }
 
-  void finish_tensors() override {
+  void copy_tensors() override {
     for (const auto& [name, factors] : rope_factors_) put_as(name, std::as_bytes(std::span(factors)));
     for (const auto& [tensor, type, from, first] : others_) {
       std::vector<std::byte> bytes(tensor.bytes);
@@ -122,6 +132,9 @@ class GgufModel final : public ModelWriter {
                                     : converted<f16>(bytes, tensor.dtype, tensor.name);
       put(tensor.name, bytes, tensor.shape[0]);
     }
+  }
+
+  void finish() override {
     writer_->finish();
     note_head(kGgufFile, writer_->head_bytes());
   }
@@ -155,7 +168,7 @@ class GgufModel final : public ModelWriter {
     stack.bytes = {};
   }
   void put_as(const std::string& name, std::span<const std::byte> bytes) {
-    note_tensor(name, bytes);
+    note_tensor(name, digest_of(bytes));
     writer_->write(name, bytes);
   }
 

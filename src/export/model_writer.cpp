@@ -47,8 +47,8 @@ void ModelWriter::note_layer(const QuantizedLinear& layer) {
   manifest_.layers[layer.name] = {layer.rows, layer.cols, layer.spec, layer.weight_type, grid_digest(layer)};
 }
 
-void ModelWriter::note_tensor(const std::string& name, std::span<const std::byte> bytes) {
-  manifest_.tensors[name] = digest_of(bytes);
+void ModelWriter::note_tensor(const std::string& name, const std::string& digest) {
+  manifest_.tensors[name] = digest;
 }
 
 void ModelWriter::note_head(const std::string& file, u64 bytes) {
@@ -60,8 +60,8 @@ void ModelWriter::write_file(const std::string& name, const std::string& content
   output_.write(name, content);
 }
 
-void ModelWriter::finish() {
-  finish_tensors();
+void ModelWriter::copy_untouched() {
+  copy_tensors();
   for (const Path& file : source_.side_files()) write_file(file.filename().string(), read_file(file, kMaxSideFile));
 }
 

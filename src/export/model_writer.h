@@ -31,8 +31,10 @@ class ModelWriter {
  public:
   virtual ~ModelWriter() = default;
   virtual void write(const QuantizedLinear& layer) = 0;
-  // What is not quantized; configuration, index, side files: partial() can be loaded then.
-  void finish();
+  // What is not quantized, and side files. Once, before or after the layers: the output is the same.
+  void copy_untouched();
+  // Configuration and index: partial() can be loaded then. Error{bug} if a tensor was not written.
+  virtual void finish() = 0;
   // Manifest and model card. Then the directory takes its name: before that it does not exist.
   void conclude(const Provenance& provenance);
 
@@ -43,11 +45,11 @@ class ModelWriter {
 
  protected:
   explicit ModelWriter(const OutputRequest& request);
-  virtual void finish_tensors() = 0;  // and configuration
+  virtual void copy_tensors() = 0;
   // The tensors of the source that are written as they are.
   std::vector<TensorInfo> untouched(const OutputRequest& request, const Exporter& exporter) const;
   void note_layer(const QuantizedLinear& layer);                                  // its grid, in the manifest
-  void note_tensor(const std::string& name, std::span<const std::byte> bytes);    // its digest
+  void note_tensor(const std::string& name, const std::string& digest);
   void note_head(const std::string& file, u64 bytes);                             // of a finished file of tensors: its digest
   void write_file(const std::string& name, const std::string& content);           // and its digest
 

@@ -3,8 +3,12 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "io/sha256.h"
+
 namespace signround {
 namespace {
+
+constexpr u64 kPart = 64 * Digest::kPiece;  // of a tensor that is copied: what is held of it at a time
 
 std::string shard_name(size_t index, size_t count) {
   if (count == 1) return "model.safetensors";
@@ -51,12 +55,21 @@ class SafetensorsModel final : public ModelWriter {
     }
   }
 
-  void finish_tensors() override {
+  void copy_tensors() override {
+    std::vector<std::byte> buffer;
     for (const Copy& copy : copies_) {
-      std::vector<std::byte> bytes(copy.to.bytes);
-      source_.read_part(copy.tensor, copy.first, bytes);
-      put(copy.to.name, bytes);
+      Digest digest;
+      for (u64 done = 0; done < copy.to.bytes; done += buffer.size()) {
+        buffer.resize(std::min(kPart, copy.to.bytes - done));
+        source_.read_part(copy.tensor, copy.first + done, buffer);
+        digest.update(buffer);
+        shards_[shard_of_.at(copy.to.name)]->write(copy.to.name, buffer);
+      }
+      note_tensor(copy.to.name, digest.text());
     }
+  }
+
+  void finish() override {
     for (size_t i = 0; i < shards_.size(); ++i) {
       shards_[i]->finish();
       note_head(names_[i], shards_[i]->tensors().front().offset);
@@ -103,7 +116,7 @@ class SafetensorsModel final : public ModelWriter {
   }
 
   void put(const std::string& name, std::span<const std::byte> bytes) {
-    note_tensor(name, bytes);
+    note_tensor(name, digest_of(bytes));
     shards_[shard_of_.at(name)]->write(name, bytes);
   }
 

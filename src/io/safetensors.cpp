@@ -220,23 +220,24 @@ SafetensorsWriter::Layout SafetensorsWriter::lay_out(const std::vector<TensorInf
 SafetensorsWriter::SafetensorsWriter(const Path& path, const std::vector<TensorInfo>& tensors, const Metadata& metadata)
     : layout_(lay_out(tensors, metadata)), file_(File::create(path)) {
   file_.reserve(layout_.file_size);
-  for (const TensorInfo& tensor : layout_.tensors) entries_[tensor.name] = {&tensor, false};
+  for (const TensorInfo& tensor : layout_.tensors) entries_[tensor.name] = {&tensor, 0};
 }
 
 void SafetensorsWriter::write(std::string_view name, std::span<const std::byte> bytes) {
   const auto entry = entries_.find(name);
   check(entry != entries_.end(), ErrorKind::bug, file_.path().string(), ": no tensor ", quote(name), " was announced");
   const TensorInfo& tensor = *entry->second.tensor;
-  check(bytes.size() == tensor.bytes, ErrorKind::bug, file_.path().string(), ": tensor ", quote(name), " has ", tensor.bytes,
-        " bytes, ", bytes.size(), " were given");
-  check(!entry->second.written, ErrorKind::bug, file_.path().string(), ": tensor ", quote(name), " is written twice");
-  file_.write(tensor.offset, bytes);
-  entry->second.written = true;
+  u64& written = entry->second.written;
+  check(bytes.size() <= tensor.bytes - written, ErrorKind::bug, file_.path().string(), ": tensor ", quote(name), " has ",
+        tensor.bytes, " bytes, ", written + bytes.size(), " were given");
+  file_.write(tensor.offset + written, bytes);
+  written += bytes.size();
 }
 
 void SafetensorsWriter::finish() {
   for (const auto& [name, entry] : entries_)
-    check(entry.written, ErrorKind::bug, file_.path().string(), ": tensor ", quote(name), " was never written");
+    check(entry.written == entry.tensor->bytes, ErrorKind::bug, file_.path().string(), ": tensor ", quote(name), " has ",
+          entry.tensor->bytes, " bytes, ", entry.written, " were given");
   file_.write(0, std::as_bytes(std::span(layout_.head)));
   file_.sync();
 }

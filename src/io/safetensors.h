@@ -66,8 +66,8 @@ class SafetensorsWriter {
   // Reserves the space on the disk: Error{io} if there is too little. Error{bug} for names or shapes that a reader would refuse.
   SafetensorsWriter(const Path& path, const std::vector<TensorInfo>& tensors, const Metadata& metadata = {{"format", "pt"}});
 
-  void write(std::string_view name, std::span<const std::byte> bytes);  // once for each tensor, whole
-  void finish();  // writes the header and syncs; Error{bug} if a tensor is missing
+  void write(std::string_view name, std::span<const std::byte> bytes);  // a tensor's next bytes: all, or part after part
+  void finish();  // writes the header and syncs; Error{bug} if a tensor is not whole
 
   const std::vector<TensorInfo>& tensors() const { return layout_.tensors; }  // with their places
   u64 file_size() const { return layout_.file_size; }
@@ -75,7 +75,7 @@ class SafetensorsWriter {
  private:
   struct Entry {
     const TensorInfo* tensor;
-    bool written;
+    u64 written;  // bytes
   };
   struct Layout {
     std::string head;  // N and the JSON

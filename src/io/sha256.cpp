@@ -3,8 +3,11 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
-#include <string_view>
-#include <vector>
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#include <immintrin.h>
+#endif
 
 #include "base/threads.h"
 
@@ -29,23 +32,74 @@ std::string hexadecimal(const std::array<u8, 32>& digest) {
   return text;
 }
 
+void compress(Sha256::State& state, const u8* bytes, std::size_t blocks) {
+  for (; blocks > 0; --blocks, bytes += 64) {
+    u32 w[64];
+    for (int i = 0; i < 16; ++i) w[i] = big_endian(bytes + 4 * i);
+    for (int i = 16; i < 64; ++i) {
+      const u32 a = w[i - 15], b = w[i - 2];
+      w[i] = w[i - 16] + w[i - 7];
+      w[i] += (std::rotr(a, 7) ^ std::rotr(a, 18) ^ a >> 3) + (std::rotr(b, 17) ^ std::rotr(b, 19) ^ b >> 10);
+    }
+    auto [a, b, c, d, e, f, g, h] = state;
+    for (int i = 0; i < 64; ++i) {
+      const u32 t1 = h + (std::rotr(e, 6) ^ std::rotr(e, 11) ^ std::rotr(e, 25)) + ((e & f) ^ (~e & g)) + kRound[i] + w[i];
+      const u32 t2 = (std::rotr(a, 2) ^ std::rotr(a, 13) ^ std::rotr(a, 22)) + ((a & b) ^ (a & c) ^ (b & c));
+      h = g, g = f, f = e, e = d + t1, d = c, c = b, b = a, a = t1 + t2;
+    }
+    const u32 sum[8] = {a, b, c, d, e, f, g, h};
+    for (std::size_t i = 0; i < 8; ++i) state[i] += sum[i];
+  }
+}
+
+#if defined(__x86_64__)
+bool has_instructions() {
+  static const bool has = [] {  // asked once: a hypervisor may have to answer
+    u32 a, b, c, d;
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 && (b & bit_SHA) != 0;
+  }();
+  return has;
+}
+
+// The same by the processor's own instructions for it, six times as fast. They take the state as two registers, named from the
+// highest lane down, and do two rounds with the lower two words of a third.
+__attribute__((target("sha,sse4.1"))) void compress_sha(Sha256::State& state, const u8* bytes, std::size_t blocks) {
+  const __m128i to_big_endian = _mm_set_epi64x(0x0c0d0e0f08090a0b, 0x0405060700010203);
+  const auto [a, b, c, d, e, f, g, h] = state;
+  __m128i abef = _mm_set_epi32(a, b, e, f), cdgh = _mm_set_epi32(c, d, g, h);
+  for (; blocks > 0; --blocks, bytes += 64) {
+    const __m128i abef_before = abef, cdgh_before = cdgh;
+    __m128i w[4];  // the last sixteen words
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; ++i) {
+      __m128i& now = w[i % 4];
+      if (i < 4) {
+        now = _mm_shuffle_epi8(_mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes) + i), to_big_endian);
+      } else {
+        const __m128i seven_back = _mm_alignr_epi8(w[(i + 3) % 4], w[(i + 2) % 4], 4);
+        now = _mm_add_epi32(_mm_sha256msg1_epu32(now, w[(i + 1) % 4]), seven_back);
+        now = _mm_sha256msg2_epu32(now, w[(i + 3) % 4]);
+      }
+      const __m128i sum = _mm_add_epi32(now, _mm_loadu_si128(reinterpret_cast<const __m128i*>(kRound) + i));
+      cdgh = _mm_sha256rnds2_epu32(cdgh, abef, sum);
+      abef = _mm_sha256rnds2_epu32(abef, cdgh, _mm_shuffle_epi32(sum, 0x0e));
+    }
+    abef = _mm_add_epi32(abef, abef_before);
+    cdgh = _mm_add_epi32(cdgh, cdgh_before);
+  }
+  u32 x[4], y[4];
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(x), abef);
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(y), cdgh);
+  state = {x[3], x[2], y[3], y[2], x[1], x[0], y[1], y[0]};
+}
+#endif
+
 }  // namespace
 
-void Sha256::block(const u8* bytes) {
-  u32 w[64];
-  for (int i = 0; i < 16; ++i) w[i] = big_endian(bytes + 4 * i);
-  for (int i = 16; i < 64; ++i) {
-    const u32 a = w[i - 15], b = w[i - 2];
-    w[i] = w[i - 16] + (std::rotr(a, 7) ^ std::rotr(a, 18) ^ a >> 3) + w[i - 7] + (std::rotr(b, 17) ^ std::rotr(b, 19) ^ b >> 10);
-  }
-  auto [a, b, c, d, e, f, g, h] = state_;
-  for (int i = 0; i < 64; ++i) {
-    const u32 t1 = h + (std::rotr(e, 6) ^ std::rotr(e, 11) ^ std::rotr(e, 25)) + ((e & f) ^ (~e & g)) + kRound[i] + w[i];
-    const u32 t2 = (std::rotr(a, 2) ^ std::rotr(a, 13) ^ std::rotr(a, 22)) + ((a & b) ^ (a & c) ^ (b & c));
-    h = g, g = f, f = e, e = d + t1, d = c, c = b, b = a, a = t1 + t2;
-  }
-  const u32 sum[8] = {a, b, c, d, e, f, g, h};
-  for (std::size_t i = 0; i < 8; ++i) state_[i] += sum[i];
+Sha256::Sha256(bool portable) : compress_(compress) {
+#if defined(__x86_64__)
+  if (has_instructions() && !portable) compress_ = compress_sha;
+#endif
 }
 
 void Sha256::update(std::span<const std::byte> bytes) {
@@ -59,10 +113,10 @@ void Sha256::update(std::span<const std::byte> bytes) {
     at += taken;
     left -= taken;
     if (held + taken < 64) return;
-    block(buffer_.data());
+    compress_(state_, buffer_.data(), 1);
   }
-  for (; left >= 64; at += 64, left -= 64) block(at);
-  std::copy_n(at, left, buffer_.data());
+  compress_(state_, at, left / 64);
+  std::copy_n(at + left / 64 * 64, left % 64, buffer_.data());
 }
 
 std::array<u8, 32> Sha256::finish() {
@@ -82,18 +136,27 @@ std::string sha256_text(std::string_view content) {
   return hexadecimal(hash.finish());
 }
 
-std::string digest_of(std::span<const std::byte> bytes) {
-  constexpr i64 kPiece = i64{1} << 20;
-  const i64 size = static_cast<i64>(bytes.size()), pieces = (size + kPiece - 1) / kPiece;
-  std::vector<std::array<u8, 32>> digests(static_cast<std::size_t>(pieces));
+void Digest::update(std::span<const std::byte> bytes) {
+  const i64 size = static_cast<i64>(bytes.size());
+  const std::size_t before = pieces_.size();
+  pieces_.resize(before + static_cast<std::size_t>((size + kPiece - 1) / kPiece));
   parallel_ranges(size, kPiece, [&](i64 first, i64 last) {
     Sha256 hash;
     hash.update(bytes.subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(last - first)));
-    digests[static_cast<std::size_t>(first / kPiece)] = hash.finish();
+    pieces_[before + static_cast<std::size_t>(first / kPiece)] = hash.finish();
   });
+}
+
+std::string Digest::text() const {
   Sha256 hash;
-  hash.update(std::as_bytes(std::span(digests)));
+  hash.update(std::as_bytes(std::span(pieces_)));
   return hexadecimal(hash.finish());
+}
+
+std::string digest_of(std::span<const std::byte> bytes) {
+  Digest digest;
+  digest.update(bytes);
+  return digest.text();
 }
 
 }  // namespace signround

@@ -190,13 +190,14 @@ void Run::quantize_blocks(const Samples& samples) {
     embedding.load(true);
     chain->embed(embedding, samples);
   }
+  writing_.copy_untouched();
   for (size_t i = 0; i < layers_.blocks.size(); ++i) {
     arena.rewind();
     snapshots.rewind();
     const std::string& prefix = layers_.blocks[i].prefix;
     std::vector<QuantizedLinear> integers;
     within(prefix.substr(0, prefix.size() - 1), [&] { integers = quantize_block(arena, snapshots, i, chain); });
-    writing_.begin(std::move(integers));
+    writing_.write(std::move(integers));
   }
 }
 

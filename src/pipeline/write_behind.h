@@ -1,4 +1,4 @@
-// A block's layers, packed, digested and written by a thread while the next block is tuned.
+// What is written by a thread while a block is tuned: at first what no tuning changes, then the layers of the block before.
 #pragma once
 #include <future>
 #include <memory>
@@ -13,11 +13,15 @@ class WriteBehind {
   // The writers must outlive this.
   explicit WriteBehind(const std::vector<std::unique_ptr<ModelWriter>>& writers) : writers_(writers) {}
 
-  // Begins to write the layers when those of the call before are written; throws what that met. The integers of two blocks are
-  // held in host memory at the most.
-  void begin(std::vector<QuantizedLinear> layers) {
-    finish();
-    writing_ = std::async(std::launch::async, [this, layers = std::move(layers)] {
+  // Each begins when what the call before began is written, and throws what that met.
+  void copy_untouched() {
+    begin([this] {
+      for (const std::unique_ptr<ModelWriter>& writer : writers_) writer->copy_untouched();
+    });
+  }
+  // Packs, digests and writes. The integers of two blocks are held in host memory at the most.
+  void write(std::vector<QuantizedLinear> layers) {
+    begin([this, layers = std::move(layers)] {
       for (const QuantizedLinear& layer : layers)
         for (const std::unique_ptr<ModelWriter>& writer : writers_) writer->write(layer);
     });
@@ -28,6 +32,12 @@ class WriteBehind {
   }
 
  private:
+  template <class Work>
+  void begin(Work work) {
+    finish();
+    writing_ = std::async(std::launch::async, std::move(work));
+  }
+
   const std::vector<std::unique_ptr<ModelWriter>>& writers_;
   std::future<void> writing_;
 };

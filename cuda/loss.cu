@@ -4,46 +4,53 @@
 namespace signround::cuda {
 namespace {
 
-// Where the rows of the current micro-batch's targets are.
-struct TargetRows {
-  i64 places;        // in turn; 0: by the order
-  const i32* order;  // [orders] of `samples`
-  i64 orders, samples;
+// The samples that the micro-batches' targets are, in their order or in turn.
+struct TargetSamples {
+  const i32* order;      // [orders] of `samples`; null: in turn
+  i64 orders, samples, batch;
   const Counters* now;
 
-  // None, -1, if the order is wrong.
-  __device__ i64 of(i64 row, i64 rows, i64 tokens, Faults* faults) const {
-    const i64 micro = now->micro;
-    if (places > 0) return micro % places * rows + row;
-    const i64 b = row / tokens, token = row % tokens, at = micro * (rows / tokens) + b;
+  // Of sample b of the current micro-batch; -1 if the order is wrong.
+  __device__ i64 of(u32 b, Faults* faults) const {
+    const i64 at = now->micro * batch + b;
+    if (order == nullptr) return at % samples;
     const i32 sample = at >= 0 && at < orders ? order[at] : -1;
-    if (sample >= 0 && sample < samples) return sample * tokens + token;
-    if (token == 0 && lane() == 0) report(faults, Fault::sample, at, sample);
+    if (sample >= 0 && sample < samples) return sample;
+    report(faults, Fault::sample, at, sample);
     return -1;
   }
 };
 
 // Part i of the sum: rows i*8 + warp, then every kLossParts*8-th one. A warp a row; a thread adds up its share of a row as
-// float, rows as double. dy may be y.
+// float, rows as double. Several reads are under way at once: targets may come over a bus. dy may be y.
 template <int V, class T>
-__global__ void mse_kernel(T* dy, const T* y, const T* states, TargetRows targets, double* parts, i64 rows, i64 cols,
-                           i64 tokens, bool skip_last, Faults* faults) {
+__global__ void mse_kernel(T* dy, const T* y, const T* states, TargetSamples targets, double* parts, i64 rows, i64 cols,
+                           u32 tokens, bool skip_last, Faults* faults) {
+  constexpr int kDepth = 4;
   double sum = 0;
   for (i64 row = global_warp(); row < rows; row += static_cast<i64>(gridDim.x) * (kBlock / kWarp)) {
-    const i64 from = targets.of(row, rows, tokens, faults);
-    const bool counts = from >= 0 && (!skip_last || row % tokens != tokens - 1);
+    const u32 b = static_cast<u32>(row) / tokens, token = static_cast<u32>(row) - b * tokens;
+    const i64 sample = targets.of(b, faults);
+    const bool counts = sample >= 0 && !(skip_last && token == tokens - 1);
     T* d = dy + row * cols;
-    const T *given = y + row * cols, *wanted = states + from * cols;
+    const T *given = y + row * cols, *wanted = states + (sample * tokens + token) * cols;
     float squares = 0;
-    for (i64 i = lane() * V; i < cols; i += kWarp * V) {
-      if (!counts) {
-        accumulate<V>(d + i, false, [](int) { return 0.0f; });
-        continue;
-      }
-      const Pack<T, V> a = load<V>(given + i), b = load<V>(wanted + i);
-      accumulate<V>(d + i, false, [&](int v) { return 2 * (widened(a.x[v]) - widened(b.x[v])); });
+    for (i64 first = lane() * V; first < cols; first += kDepth * kWarp * V) {
+      Pack<T, V> in[kDepth], target[kDepth];
 #pragma unroll
-      for (int v = 0; v < V; ++v) squares += (widened(a.x[v]) - widened(b.x[v])) * (widened(a.x[v]) - widened(b.x[v]));
+      for (int k = 0; k < kDepth; ++k)
+        if (const i64 i = first + k * kWarp * V; i < cols) {
+          in[k] = load<V>(given + i);
+          target[k] = counts ? load<V>(wanted + i) : in[k];
+        }
+#pragma unroll
+      for (int k = 0; k < kDepth; ++k)
+        if (const i64 i = first + k * kWarp * V; i < cols) {
+          const auto error = [&](int v) { return widened(in[k].x[v]) - widened(target[k].x[v]); };
+          accumulate<V>(d + i, false, [&](int v) { return counts ? 2 * error(v) : 0; });
+#pragma unroll
+          for (int v = 0; v < V; ++v) squares += counts ? error(v) * error(v) : 0;
+        }
     }
     sum += squares;
   }
@@ -124,14 +131,14 @@ __global__ void cross_entropy_bwd_kernel(T* dlogits, const T* logits, const i32*
 void CudaBackend::mse(Tensor dy, Tensor y, const Targets& targets, i64 tokens, bool skip_last, const TuningState& state) {
   fits(targets.fit(dy, y, tokens), "mse");
   const Tensor states = targets.states;
-  const TargetRows target_rows{targets.in_turn ? states.rows() / y.rows() : 0, state.order.as<i32>(), state.order.size(),
-                               states.rows() / tokens, state.now()};
+  const TargetSamples samples{targets.in_turn ? nullptr : state.order.as<i32>(), state.order.size(), states.rows() / tokens,
+                              y.rows() / tokens, state.now()};
   const i64 rows = y.rows(), cols = y.cols(), counted = skip_last ? rows - rows / tokens : rows;
   const int parts = static_cast<int>(std::min<i64>(kLossParts, divide_up(rows, kBlock / kWarp)));
   with_activation([&]<class T>(T) {
     with_width<T>(cols, {dy.data, y.data, states.data}, [&](auto V) {
       mse_kernel<V><<<static_cast<unsigned>(parts), kBlock, 0, stream_>>>(
-          dy.as<T>(), y.as<T>(), states.as<T>(), target_rows, loss_parts_, rows, cols, tokens, skip_last, faults_);
+          dy.as<T>(), y.as<T>(), states.as<T>(), samples, loss_parts_, rows, cols, static_cast<u32>(tokens), skip_last, faults_);
     });
   });
   launched("mse");

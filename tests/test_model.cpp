@@ -123,7 +123,6 @@ void follow(const std::string& folder, const std::string& file) {
       std::vector<float> x = hidden_states(*backend, model, ids, tokens, block);
       std::vector<float> y = hidden_states(*backend, model, ids, tokens, block + 1);
       const i64 rows = samples * tokens;
-      std::vector<float> batch_targets(y.size() / static_cast<size_t>(samples) * static_cast<size_t>(batch));
 
       PythonRandom random(42);  // runs on from block to block
       for (i64 earlier = 0; earlier < block; ++earlier) {
@@ -160,8 +159,7 @@ void follow(const std::string& folder, const std::string& file) {
       };
       const TuneResult result =
           tune_block(*backend, loaded.stage.executor(), quant, state, view(x.data(), DType::f32, rows, x.size() / rows),
-                     view(y.data(), DType::f32, rows, y.size() / rows),
-                     view(batch_targets.data(), DType::f32, batch * tokens, y.size() / rows), sampler, tune, after_step);
+                     view(y.data(), DType::f32, rows, y.size() / rows), {}, sampler, tune, after_step);
       // The peer divides by all positions, though the last ones do not count.
       const std::vector<float> wanted = read_values<float>(peer, prefix + "loss");
       const double share = static_cast<double>(tokens - 1) / static_cast<double>(tokens);

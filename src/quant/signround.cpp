@@ -112,8 +112,9 @@ TuneResult tune_block(Backend& backend, const Executor& executor, const BlockQua
   const std::vector<i32> order = start_state(backend, state, sampler, options);
 
   // A step's targets come while the one before it runs, over those of the one before that.
+  const i64 samples = options.accumulate * options.batch, tokens = options.tokens;
+  check(!ahead || ahead.rows() == 2 * samples * tokens, ErrorKind::bug, "room for the targets of ", ahead.rows(), " tokens");
   const auto fetch_targets = [&](i64 step) {
-    const i64 samples = options.accumulate * options.batch, tokens = options.tokens;
     for (i64 i = step * samples; i < (step + 1) * samples && step < options.steps; ++i) {
       const i64 sample = order[static_cast<size_t>(i)];
       backend.copy(ahead.slice(i % (2 * samples) * tokens, tokens), targets.slice(sample * tokens, tokens));

@@ -212,6 +212,7 @@ TEST_CASE("ids from outside are checked") {
 TEST_CASE("the instruction set can be chosen, among those of the processor") {
   for (std::string_view isa : supported_isas()) CHECK(make_cpu_backend(Precision::f32, isa)->name() == cat("cpu ", isa));
   CHECK(contains(error_of(ErrorKind::usage, [] { make_cpu_backend(Precision::f32, "mmx"); }), "\"mmx\""));
+  CHECK(contains(error_of(ErrorKind::usage, [] { make_cpu_backend(Precision::fp8); }), "use --precision bf16"));
   setenv("SIGNROUND_ISA", "baseline", 1);
   CHECK(make_cpu_backend(Precision::f32)->name() == "cpu baseline");
   setenv("SIGNROUND_ISA", "nonsense", 1);

@@ -99,7 +99,7 @@ TEST_CASE("options: every mistake is a usage error that says what to type") {
   CHECK(contains(message({"--nsamples", "0"}), "from 1 to"));
   CHECK(contains(message({"--lr", "nan"}), "--lr nan: expected a number"));
   CHECK(contains(message({"--lr", "-0.1"}), "expected a number"));
-  CHECK(contains(message({"--precision", "bf61"}), "expected one of auto|fp32|bf16 (did you mean bf16?)"));
+  CHECK(contains(message({"--precision", "bf61"}), "expected one of auto|fp32|bf16|fp8 (did you mean bf16?)"));
   CHECK(contains(message({"--force=yes"}), "--force takes no value"));
   CHECK(contains(message({"--format", "fake,"}), "separated by commas"));
   CHECK(contains(message({"--asym", "--sym"}), "exclude each other"));

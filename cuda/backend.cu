@@ -21,6 +21,7 @@ CudaBackend::CudaBackend(int device, Precision precision, bool graph)
         " has no fp8 products with a scale a tile: use --precision bf16");
   name_ = cat("cuda ", properties.name);
   cuda_check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreate");
+  products_ = std::make_unique<Products>(*this, device, properties.name, stream_, activation_);
   cuda_check(cudaStreamCreateWithFlags(&side_, cudaStreamNonBlocking), "cudaStreamCreate");
   for (cudaEvent_t* event : {&forked_, &joined_})
     cuda_check(cudaEventCreateWithFlags(event, cudaEventDisableTiming), "cudaEventCreate");
@@ -32,7 +33,6 @@ CudaBackend::CudaBackend(int device, Precision precision, bool graph)
   faults_ = static_cast<Faults*>(allocate(fault_bytes, "faults"));
   loss_parts_ = static_cast<double*>(allocate(kLossParts * static_cast<i64>(sizeof(double)), "partial sums"));
   cuda_check(cudaMemsetAsync(faults_, 0xFF, static_cast<size_t>(fault_bytes), stream_), "cudaMemset");
-  products_ = std::make_unique<Products>(*this, device, properties.name, stream_);
   check(!fp8_ || products_->multiply_fp8(), ErrorKind::bad_input,
         "--precision fp8 needs the cuBLASLt of CUDA 12.9 or later: use --precision bf16");
 }
@@ -287,8 +287,8 @@ void CudaBackend::repeat(i64 times, const std::function<void()>& body, const std
 
 namespace signround {
 
-std::string cuda_absence() {
-  // The library takes as long to load as the driver to start: both at once, where there is a driver.
+std::string cuda_absence(int device) {
+  // The library takes as long to load as the driver and a device to start: both at once, where there is a driver.
   int driver = 0, devices = 0;
   std::future<void> loading;
   if (cudaDriverGetVersion(&driver) == cudaSuccess && driver > 0)
@@ -299,6 +299,7 @@ std::string cuda_absence() {
     return cudaGetErrorString(status);
   }
   if (devices == 0) return "no CUDA-capable device is detected";
+  if (cudaSetDevice(device) != cudaSuccess) cudaGetLastError();  // said by who makes the backend
   std::string why;
   cuda::cublaslt(&why);
   return why;

@@ -44,15 +44,23 @@ u32 common_alignment(std::initializer_list<const void*> pointers) {
 
 }  // namespace
 
-Products::Products(Allocator& memory, int device, std::string device_name, cudaStream_t stream)
+Products::Products(Allocator& memory, int device, std::string device_name, cudaStream_t stream, DType factor)
     : lt_(*cublaslt()), device_name_(std::move(device_name)), stream_(stream),
       workspace_(memory, workspace_bytes(device), "workspace of matrix products"), record_(plans_path()) {
   const cublasStatus_t status = lt_.create(&handle_);
   check(status == CUBLAS_STATUS_SUCCESS, ErrorKind::bug, "cuBLASLt cannot be set up: ", lt_.status_string(status));
   tell_trouble();
+  // The first proposal that a process asks for takes cuBLASLt a tenth of a second, the others less than a millisecond.
+  waking_ = std::async(std::launch::async, [this, device, factor] {
+    cuda_check(cudaSetDevice(device), "cudaSetDevice");
+    constexpr i64 kSide = 256;
+    const Key any{false, true, factor, factor, kSide, kSide, kSide, false, 256};
+    plans_.emplace(any, make_plan(any));
+  });
 }
 
 Products::~Products() {
+  if (waking_.valid()) waking_.wait();
   for (const auto& [key, plan] : plans_) {
     for (cublasLtMatrixLayout_t layout : {plan.left, plan.right, plan.out}) lt_.layout_destroy(layout);
     lt_.desc_destroy(plan.desc);
@@ -243,6 +251,7 @@ void Products::settle(const Key& key, Plan& plan, size_t proposal) {
 }
 
 void Products::run(const Product& p) {
+  if (waking_.valid()) waking_.get();
   const Key key{p.a_flipped, p.b_flipped, p.a.dtype, p.out.dtype, p.m, p.n, p.k, static_cast<bool>(p.bias),
                 common_alignment({p.out.data, p.a.data, p.b.data, p.plus.data})};
   auto found = plans_.find(key);

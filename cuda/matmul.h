@@ -1,5 +1,6 @@
 // Matrix products by cuBLASLt, with everything that it wants to know kept per shape.
 #pragma once
+#include <future>
 #include <map>
 #include <string>
 #include <tuple>
@@ -30,8 +31,8 @@ constexpr i64 tile_pitch(i64 k) { return (k + 4 * kTile - 1) / (4 * kTile) * 4; 
 
 class Products {
  public:
-  // The workspace comes from `memory`, which must outlive this.
-  Products(Allocator& memory, int device, std::string device_name, cudaStream_t stream);
+  // The workspace comes from `memory`, which must outlive this. factor: the type of most products to come.
+  Products(Allocator& memory, int device, std::string device_name, cudaStream_t stream, DType factor);
   ~Products();
   Products(const Products&) = delete;
 
@@ -70,6 +71,7 @@ class Products {
   Buffer workspace_;
   ChoiceRecord record_;
   std::map<Key, Plan> plans_;
+  std::future<void> waking_;  // the thread that alone may touch plans_ until it is done
 };
 
 }  // namespace signround::cuda

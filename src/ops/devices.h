@@ -13,11 +13,11 @@ namespace signround {
 // repeated work and replays it. No precision: bf16 on a GPU, f32 on a CPU.
 std::unique_ptr<Backend> make_backend(const std::string& device, std::optional<Precision> precision, bool graph = true);
 
-// Why there is no GPU to use, in this build or on this machine; empty if there is one.
-std::string why_no_gpu();
+// Why there is no GPU to use, in this build or on this machine; empty if there is one. Wakes that one up.
+std::string why_no_gpu(int device = 0);
 
 // Defined in cuda/backend.cu. Weak: in a build without CUDA the linker leaves them null, and nothing else has to know.
 [[gnu::weak]] std::unique_ptr<Backend> make_cuda_backend(int device, Precision precision, bool graph);
-[[gnu::weak]] std::string cuda_absence();  // empty if there is a GPU, its driver and cuBLAS
+[[gnu::weak]] std::string cuda_absence(int device);  // empty if there is a GPU, its driver and cuBLAS
 
 }  // namespace signround

@@ -43,12 +43,17 @@ done
 # Tools that slow kernels down a hundredfold: every kernel, on small shapes. racecheck gets only tests of kernels that share memory
 # within a block; a whole run has the rest. Attention takes it minutes, most of them before a kernel's first run: all cases at once.
 export SIGNROUND_SMALL=1 SIGNROUND_PLANS=
-elsewhere='cuda: memory,cuda: families*,cuda: matrix products*,cuda: where results*'  # no kernels of their own
+elsewhere='cuda: memory,cuda: families*,cuda: matrix products*,cuda: where results*,cuda: tuning with*'  # no kernels of their own
 for tool in memcheck racecheck; do
   check "$tool, quantize" 60 "${sanitizer[@]}" "$tool" "${quantize[@]}" "${tiny[@]}" -o "$work/$tool" --device cuda
 done
 check "racecheck, kernels" 90 "${sanitizer[@]}" racecheck "$build/run-tests" -tc='cuda:*' \
-  -tce="$elsewhere,cuda: a block*,cuda: integers*,cuda: attention*"
+  -tce="$elsewhere,cuda: a block*,cuda: integers*,cuda: attention*,cuda: gradients in fp8*"
+# cuBLASLt's kernels (nvjet) order what they share by barriers in shared memory that racecheck does not follow; told to leave them
+# out, it fails.
+races_of_ours() { compute-sanitizer --tool racecheck "$@" > "$0" 2>&1 && ! grep 'access at' "$0" | grep -v nvjet; }
+export -f races_of_ours
+check "racecheck, fp8" 90 bash -c 'races_of_ours "$@"' "$work/races" "$build/run-tests" -tc='cuda: gradients in fp8*'
 racing=()
 for which in 'of 64 columns' 'of 128 columns' 'with a softcap' 'of other widths' 'with ALiBi' "with Falcon's ALiBi"; do
   check "racecheck, attention $which" 500 "${sanitizer[@]}" racecheck "$build/run-tests" -tc="cuda: attention $which" &

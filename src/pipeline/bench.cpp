@@ -47,10 +47,12 @@ Config config_of(const std::string& name) {
 }
 
 // Uniform in [-1, 1), again and again the same stretch: its length is odd, so that no two rows of a matrix are alike.
+constexpr i64 kStretch = (1 << 20) + 1;
+
 std::vector<float> noise(i64 n) {
   static const std::vector<float> stretch = [] {
     PythonRandom random(1);
-    std::vector<float> x((1 << 20) + 1);
+    std::vector<float> x(kStretch);
     for (float& v : x) v = static_cast<float>(2 * random.uniform() - 1);
     return x;
   }();
@@ -61,11 +63,14 @@ std::vector<float> noise(i64 n) {
 }
 
 void upload_noise(Backend& backend, Tensor to) {
-  const std::vector<float> x = noise(to.size());
-  const Buffer memory(backend, aligned(static_cast<i64>(x.size() * sizeof(float))), "random numbers");
-  const Tensor source = view(memory.data(), DType::f32, to.size());
-  backend.upload(source, x.data());
-  backend.copy(to, source);
+  const std::vector<float> x = noise(std::min(to.size(), kStretch));
+  const i64 count = static_cast<i64>(x.size());
+  const Buffer memory(backend, aligned(count * static_cast<i64>(sizeof(float))), "random numbers");
+  backend.upload(view(memory.data(), DType::f32, count), x.data());
+  for (i64 at = 0; at < to.size(); at += count) {
+    const i64 n = std::min(count, to.size() - at);
+    backend.copy(view(static_cast<char*>(to.data) + at * bytes_of(to.dtype), to.dtype, n), view(memory.data(), DType::f32, n));
+  }
 }
 
 struct RandomWeights final : WeightSource {

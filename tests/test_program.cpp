@@ -171,6 +171,34 @@ TEST_CASE("plan: what lies above the first tuned weight has no gradient") {
   CHECK(inputs == 3);  // q, k, v
 }
 
+TEST_CASE("plan: a linear's backward has the scratch that its device asks for, while it runs") {
+  const Config config = tiny_config(false);
+  const Program program = llama_block(config, 0);
+  PlanOptions options = tuning(program, 2, 5, DType::f32);
+  std::vector<Backend::LinearShape> asked;
+  options.linear_scratch = [&](const Backend::LinearShape& s) {
+    asked.push_back(s);
+    return s.dx ? i64{1000} : i64{0};  // none for q, k, v, whose input needs no gradient
+  };
+  const Plan plan = make_plan(program, options);
+  check_no_overlap(plan);
+  REQUIRE(asked.size() == 7);
+  CHECK(asked[0].rows == 10);  // down_proj comes first
+  CHECK(asked[0].out == config.hidden);
+  CHECK(asked[0].in == config.ffn);
+  i64 with_scratch = 0;
+  for (size_t s = 0; s < program.steps.size(); ++s) {
+    if (program.steps[s].op != Op::linear) continue;
+    CHECK(plan.scratch_bytes(s) == (plan.steps[s].grad_in[0] ? aligned(1000) : 0));
+    if (plan.scratch[s] < 0) continue;
+    const Placement& p = plan.placements[static_cast<size_t>(plan.scratch[s])];
+    CHECK(p.first == p.last);
+    CHECK(p.name == "factors of " + program.steps[s].name);
+    ++with_scratch;
+  }
+  CHECK(with_scratch == 4);
+}
+
 TEST_CASE("plan: an untuned block has no backward at all") {
   const Program program = llama_block(tiny_config(false), 0);
   PlanOptions options = tuning(program, 1, 4, DType::f32);

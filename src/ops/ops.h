@@ -150,8 +150,7 @@ struct Backend : Allocator {
   virtual void linear_bwd_w(Tensor dw, Acc acc, Tensor dy, Tensor x) = 0;
   // Both, dw first. A device that multiplies them in another precision converts their factors in scratch: u8, of the bytes that
   // linear_scratch() names for the shape and the gradients wanted; empty where that is 0.
-  virtual void linear_bwd(Tensor dx, Acc acc_x, Tensor dw, Acc acc_w, Tensor dy, Tensor x, Tensor w, Tensor scratch) {
-    static_cast<void>(scratch);
+  virtual void linear_bwd(Tensor dx, Acc acc_x, Tensor dw, Acc acc_w, Tensor dy, Tensor x, Tensor w, Tensor /*scratch*/) {
     linear_bwd_w(dw, acc_w, dy, x);
     linear_bwd_x(dx, acc_x, dy, w);
   }

@@ -21,8 +21,7 @@ inline constexpr Flag kPrecisionFlag = {
     .kind = FlagKind::choice,
     .value = "auto|fp32|bf16|fp8",
     .fallback = "auto",
-    .help = "of the factors of matrix products, auto: bf16 on a GPU, else fp32; sums are always fp32. fp8: bf16, but the large "
-            "products of a tuning step's backward in e4m3, on an H100 or H200",
+    .help = "of products' factors; auto: bf16 on a GPU, else fp32; fp8: bf16, e4m3 for large gradients (H100); sums are fp32",
     .example = "--precision bf16"};
 inline constexpr Flag kThreadsFlag = {
     .name = "--threads", .kind = FlagKind::integer, .value = "N",

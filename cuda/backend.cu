@@ -22,6 +22,8 @@ CudaBackend::CudaBackend(int device, Precision precision, bool graph)
   name_ = cat("cuda ", properties.name);
   cuda_check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreate");
   products_ = std::make_unique<Products>(*this, device, properties.name, stream_, activation_);
+  check(!fp8_ || products_->multiply_fp8(), ErrorKind::bad_input,
+        "--precision fp8 needs the cuBLASLt of CUDA 12.9 or later: use --precision bf16");
   cuda_check(cudaStreamCreateWithFlags(&side_, cudaStreamNonBlocking), "cudaStreamCreate");
   for (cudaEvent_t* event : {&forked_, &joined_})
     cuda_check(cudaEventCreateWithFlags(event, cudaEventDisableTiming), "cudaEventCreate");
@@ -33,8 +35,6 @@ CudaBackend::CudaBackend(int device, Precision precision, bool graph)
   faults_ = static_cast<Faults*>(allocate(fault_bytes, "faults"));
   loss_parts_ = static_cast<double*>(allocate(kLossParts * static_cast<i64>(sizeof(double)), "partial sums"));
   cuda_check(cudaMemsetAsync(faults_, 0xFF, static_cast<size_t>(fault_bytes), stream_), "cudaMemset");
-  check(!fp8_ || products_->multiply_fp8(), ErrorKind::bad_input,
-        "--precision fp8 needs the cuBLASLt of CUDA 12.9 or later: use --precision bf16");
 }
 
 CudaBackend::~CudaBackend() {

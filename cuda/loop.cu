@@ -1,5 +1,6 @@
 // The tuning loop's own steps: what the device does without asking the host. State: see TuningState.
 #include "cuda/backend.h"
+#include "cuda/micro_batch.cuh"
 
 namespace signround::cuda {
 namespace {
@@ -28,17 +29,11 @@ __device__ inline void move(To* __restrict__ to, const From* __restrict__ from, 
   }
 }
 
-// y[b] = cache[order[micro * B + b]], a sample being `sample` elements; b is the grid's second dimension.
+// y[b] = cache[order[micro * B + b]], a sample being `size` elements; b is the grid's second dimension.
 template <int V, class T, class C>
-__global__ void gather_kernel(T* y, const C* cache, i64 sample, i64 samples, const i32* order, i64 orders, const Counters* now,
-                              Faults* faults) {
-  const i64 at = static_cast<i64>(now->micro) * gridDim.y + blockIdx.y;
-  const i32 from = at >= 0 && at < orders ? order[at] : -1;
-  if (from < 0 || from >= samples) {
-    if (global_thread() == 0) report(faults, Fault::sample, at, from);
-    return;
-  }
-  move<V>(y + blockIdx.y * sample, cache + from * sample, sample);
+__global__ void gather_kernel(T* y, const C* cache, i64 size, MicroBatch inputs, Faults* faults) {
+  const i64 sample = inputs.sample(blockIdx.y, faults);
+  if (sample >= 0) move<V>(y + blockIdx.y * size, cache + sample * size, size);
 }
 
 template <int V>
@@ -50,14 +45,14 @@ __global__ void keep_kernel(u8* to, const u8* from, i64 bytes, const Counters* n
 
 void CudaBackend::gather(Tensor y, Tensor cache, i64 tokens, const TuningState& state) {
   fits(tokens > 0 && y.cols() == cache.cols() && y.rows() % tokens == 0 && y.rows() > 0, "gather");
-  const i64 batch = y.rows() / tokens, sample = tokens * y.cols(), samples = cache.rows() / tokens;
+  const i64 batch = y.rows() / tokens, size = tokens * y.cols();
+  const MicroBatch inputs(state, batch, cache.rows() / tokens);
   with_activation([&]<class T>(T) {
     with_type(cache, [&]<class C>(const C* from) {
       using Narrow = std::conditional_t<sizeof(T) < sizeof(C), T, C>;
-      with_width<Narrow>(sample, {y.data, from}, [&](auto V) {
-        const dim3 grid(blocks_for(divide_up(sample, V)), static_cast<unsigned>(batch));
-        gather_kernel<V><<<grid, kBlock, 0, stream_>>>(y.as<T>(), from, sample, samples, state.order.as<i32>(),
-                                                       state.order.size(), state.now(), faults_);
+      with_width<Narrow>(size, {y.data, from}, [&](auto V) {
+        const dim3 grid(blocks_for(divide_up(size, V)), static_cast<unsigned>(batch));
+        gather_kernel<V><<<grid, kBlock, 0, stream_>>>(y.as<T>(), from, size, inputs, faults_);
       });
     });
   });

@@ -1,36 +1,20 @@
 // Squared error, for tuning a block; next-token cross-entropy, for perplexity and for tuning the last one.
 #include "cuda/backend.h"
+#include "cuda/micro_batch.cuh"
 
 namespace signround::cuda {
 namespace {
 
-// The samples that the micro-batches' targets are, in their order or in turn.
-struct TargetSamples {
-  const i32* order;      // [orders] of `samples`; null: in turn
-  i64 orders, samples, batch;
-  const Counters* now;
-
-  // Of sample b of the current micro-batch; -1 if the order is wrong.
-  __device__ i64 of(u32 b, Faults* faults) const {
-    const i64 at = now->micro * batch + b;
-    if (order == nullptr) return at % samples;
-    const i32 sample = at >= 0 && at < orders ? order[at] : -1;
-    if (sample >= 0 && sample < samples) return sample;
-    report(faults, Fault::sample, at, sample);
-    return -1;
-  }
-};
-
 // Part i of the sum: rows i*8 + warp, then every kLossParts*8-th one. A warp a row; a thread adds up its share of a row as
 // float, rows as double. Several reads are under way at once: targets may come over a bus. dy may be y.
 template <int V, class T>
-__global__ void mse_kernel(T* dy, const T* y, const T* states, TargetSamples targets, double* parts, i64 rows, i64 cols,
+__global__ void mse_kernel(T* dy, const T* y, const T* states, MicroBatch targets, double* parts, i64 rows, i64 cols,
                            u32 tokens, bool skip_last, Faults* faults) {
   constexpr int kDepth = 4;
   double sum = 0;
   for (i64 row = global_warp(); row < rows; row += static_cast<i64>(gridDim.x) * (kBlock / kWarp)) {
     const u32 b = static_cast<u32>(row) / tokens, token = static_cast<u32>(row) - b * tokens;
-    const i64 sample = targets.of(b, faults);
+    const i64 sample = targets.sample(b, faults);
     const bool counts = sample >= 0 && !(skip_last && token == tokens - 1);
     T* d = dy + row * cols;
     const T *given = y + row * cols, *wanted = states + (sample * tokens + token) * cols;
@@ -131,8 +115,7 @@ __global__ void cross_entropy_bwd_kernel(T* dlogits, const T* logits, const i32*
 void CudaBackend::mse(Tensor dy, Tensor y, const Targets& targets, i64 tokens, bool skip_last, const TuningState& state) {
   fits(targets.fit(dy, y, tokens), "mse");
   const Tensor states = targets.states;
-  const TargetSamples samples{targets.in_turn ? nullptr : state.order.as<i32>(), state.order.size(), states.rows() / tokens,
-                              y.rows() / tokens, state.now()};
+  const MicroBatch samples(state, y.rows() / tokens, states.rows() / tokens, targets.in_turn);
   const i64 rows = y.rows(), cols = y.cols(), counted = skip_last ? rows - rows / tokens : rows;
   const int parts = static_cast<int>(std::min<i64>(kLossParts, divide_up(rows, kBlock / kWarp)));
   with_activation([&]<class T>(T) {
